@@ -1,0 +1,36 @@
+# `make lab` and `make test` need Python 3.11 to 3.14 with pip and venv, and nothing else. `make help` lists all.
+PYTHON ?= python3
+VENV := .venv/bin/python
+
+.PHONY: help lab test test-notebooks check format record environment clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
+
+lab: environment  ## open the tutorial in JupyterLab; sets itself up on first use
+	@$(VENV) -m jupyter lab START_HERE.ipynb $$(test "$$(id -u)" = 0 && echo --allow-root)
+
+test: environment check  ## run every check and test; sets itself up on first use
+	@$(VENV) -m pytest
+
+test-notebooks:  ## test notebooks and GPU code with PYTHON=/path/to/python; installs nothing
+	@$(PYTHON) -m pytest -m "not setup"
+
+check: environment  ## lint the code and check the notebooks' format
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m tests.books
+
+format: environment  ## bring code and notebooks into their canonical format
+	@$(VENV) -m ruff check --fix .
+	@$(VENV) -m ruff format .
+	@$(VENV) -m tests.books --fix
+
+record: environment  ## run the notebooks here and keep their outputs (on a GPU, or FORCE=1)
+	@$(VENV) -m tests.record $(if $(FORCE),--force) $(BOOKS)
+
+environment:
+	@$(PYTHON) .ci/environment.py
+
+clean:  ## remove the environment and what the tools left
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache

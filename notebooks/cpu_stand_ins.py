@@ -1,0 +1,178 @@
+"""The CPU libraries under the names that the notebooks use on a GPU.
+
+A notebook imports from here only where there is no GPU, so that its cells, written for RAPIDS, run for everybody.
+There are no algorithms here: NumPy stands in for CuPy, pandas for cuDF, scikit-learn and Dask-ML for cuML, Dask's
+LocalCluster for Dask-CUDA's. Every stand-in takes a part of the keywords of the real thing; a test on a GPU
+holds each name and keyword against it. `device.engine` tells which library a stand-in runs.
+"""
+
+import copy
+
+import dask
+import dask.array as da
+import dask.dataframe
+import dask_ml.cluster
+import numpy
+import pandas
+import sklearn.cluster
+import sklearn.datasets
+import sklearn.ensemble
+from dask.distributed import LocalCluster, default_client
+
+cp = numpy  # stands in for cupy
+asnumpy = numpy.asarray  # stands in for cupy.asnumpy
+cudf = pandas  # stands in for cudf
+
+# stand-in -> the real thing, for the contract test
+STANDS_FOR = {
+    "LocalCUDACluster": "dask_cuda.LocalCUDACluster",
+    "KMeans": "cuml.dask.cluster.KMeans",
+    "SingleKMeans": "cuml.cluster.KMeans",
+    "RandomForestClassifier": "cuml.dask.ensemble.RandomForestClassifier",
+    "SingleRandomForestClassifier": "cuml.ensemble.RandomForestClassifier",
+    "make_blobs": "cuml.dask.datasets.make_blobs",
+    "make_classification": "cuml.dask.datasets.make_classification",
+    "from_cudf": "dask_cudf.from_cudf",
+}
+
+
+def LocalCUDACluster(dashboard_address=":8787", n_workers=2, threads_per_worker=1):
+    """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread."""
+    return LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=threads_per_worker,
+        dashboard_address=dashboard_address,
+    )
+
+
+class KMeans(dask_ml.cluster.KMeans):
+    """Stand in for cuml.dask.cluster.KMeans: Dask-ML's, on the workers of the active client.
+
+    X: Dask array of shape (n_samples, n_features). Like cuML's, it starts from scalable k-means++.
+    """
+
+    def __init__(self, n_clusters=8, init="k-means||", max_iter=300, tol=1e-4, random_state=None):
+        super().__init__(
+            n_clusters=n_clusters, init=init, max_iter=max_iter, tol=tol, random_state=random_state
+        )
+
+
+class SingleKMeans(sklearn.cluster.KMeans):
+    """Stand in for cuml.cluster.KMeans, the one for a single GPU: scikit-learn's. X: (n_samples, n_features)."""
+
+    def __init__(self, n_clusters=8, n_init="auto", max_iter=300, tol=1e-4, random_state=None):
+        super().__init__(
+            n_clusters=n_clusters,
+            n_init=n_init,
+            max_iter=max_iter,
+            tol=tol,
+            random_state=random_state,
+        )
+
+
+class SingleRandomForestClassifier(sklearn.ensemble.RandomForestClassifier):
+    """Stand in for cuml.ensemble.RandomForestClassifier, the one for a single GPU: scikit-learn's, on all cores.
+
+    X: (n_samples, n_features), y: (n_samples,). n_bins is cuML's alone and has no effect here.
+    """
+
+    def __init__(
+        self, n_estimators=100, max_depth=None, max_features="sqrt", n_bins=128, random_state=None
+    ):
+        super().__init__(
+            n_estimators=n_estimators,
+            max_depth=max_depth,
+            max_features=max_features,
+            random_state=random_state,
+            n_jobs=-1,
+        )
+        self.n_bins = n_bins
+
+
+class RandomForestClassifier(SingleRandomForestClassifier):
+    """Stand in for cuml.dask.ensemble.RandomForestClassifier: one scikit-learn forest, trained in this process.
+
+    No distributed forest exists among the CPU libraries. X and y are Dask arrays; fit collects them here, predict
+    runs where the chunks are and returns a Dask array of shape (n_samples,).
+    """
+
+    def fit(self, X, y):
+        return super().fit(*dask.compute(X, y))
+
+    def predict(self, X):
+        forest = copy.copy(self)
+        forest.n_jobs = 1  # a worker has one thread
+        predict = super(RandomForestClassifier, forest).predict
+        return X.map_blocks(
+            lambda chunk: predict(chunk).astype("int32"), drop_axis=1, dtype="int32"
+        )
+
+
+def _spread(arrays, n_parts):
+    """Give each worker its share of the rows, as cuML's generators do; return one Dask array for each array."""
+    client = default_client()
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    n_parts = n_parts or len(workers)
+    collections = []
+    for array in arrays:
+        parts = []
+        for number, part in enumerate(numpy.array_split(array, n_parts)):
+            future = client.scatter(part, workers=[workers[number % len(workers)]], hash=False)
+            parts.append(da.from_delayed(dask.delayed(future), part.shape, part.dtype))
+        collections.append(da.concatenate(parts))
+    return collections
+
+
+def make_blobs(
+    n_samples=100,
+    n_features=2,
+    centers=None,
+    cluster_std=1.0,
+    n_parts=None,
+    random_state=None,
+    dtype="float32",
+):
+    """Stand in for cuml.dask.datasets.make_blobs: scikit-learn makes the blobs, each worker gets its share.
+
+    Returns X (n_samples, n_features) and y (n_samples,), Dask arrays of NumPy chunks.
+    """
+    X, y = sklearn.datasets.make_blobs(
+        n_samples, n_features, centers=centers, cluster_std=cluster_std, random_state=random_state
+    )
+    return tuple(_spread([X.astype(dtype), y.astype(dtype)], n_parts))
+
+
+def make_classification(
+    n_samples=100,
+    n_features=20,
+    n_informative=2,
+    n_redundant=2,
+    n_classes=2,
+    class_sep=1.0,
+    flip_y=0.01,
+    n_parts=None,
+    random_state=None,
+    dtype="float32",
+):
+    """Stand in for cuml.dask.datasets.make_classification: scikit-learn makes the rows, each worker gets its share.
+
+    Returns X (n_samples, n_features) and y (n_samples,), Dask arrays of NumPy chunks.
+    """
+    X, y = sklearn.datasets.make_classification(
+        n_samples,
+        n_features,
+        n_informative=n_informative,
+        n_redundant=n_redundant,
+        n_classes=n_classes,
+        class_sep=class_sep,
+        flip_y=flip_y,
+        random_state=random_state,
+    )
+    return tuple(_spread([X.astype(dtype), y.astype("int64")], n_parts))
+
+
+def from_cudf(data, npartitions=1):
+    """Stand in for dask_cudf.from_cudf: dask.dataframe.from_pandas, which lacks the refusal of a MultiIndex."""
+    if isinstance(data.index, pandas.MultiIndex):
+        raise NotImplementedError("a MultiIndex cannot be partitioned")
+    return dask.dataframe.from_pandas(data, npartitions=npartitions)

@@ -1,0 +1,137 @@
+"""The notebooks as files: which there are, their navigation line, their canonical format, their code.
+
+python -m tests.books          # name what is not canonical, exit with 1
+python -m tests.books --fix    # write it canonical
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = "START_HERE.ipynb"
+LESSONS = [
+    "notebooks/01-Intro_to_Dask.ipynb",
+    "notebooks/02-CuDF_and_Dask.ipynb",
+    "notebooks/03-CuML_and_Dask.ipynb",
+    "notebooks/04-Challenge.ipynb",
+    "notebooks/05-Challenge_Solution.ipynb",
+]
+BOOKS = [HOME, *LESSONS]
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+MAX_BYTES = 2**20
+# a home, a temporary or a site-packages folder of the machine that recorded
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~/:-])/(?:home|root|tmp|Users|work|opt|usr|var|mnt)/[\w.-]+|site-packages"
+)
+
+
+def read(book):
+    """Return the notebook `book` (a path below the root) as nbformat 4.5."""
+    return nbformat.read(ROOT / book, as_version=4)
+
+
+def write(notebook, path):
+    """Write a notebook canonically."""
+    Path(path).write_text(canonical(notebook), encoding="utf-8")
+
+
+def canonical(notebook):
+    """Return a notebook's canonical text: fixed metadata, tags as the only metadata of a cell, sorted keys."""
+    notebook = nbformat.from_dict(notebook)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output.metadata = nbformat.from_dict({})
+    return nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def code_cells(notebook):
+    """Return the code cells of a notebook, in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def texts(outputs):
+    """Yield every text that outputs hold: streams, plain text, HTML, error messages."""
+    for output in outputs:
+        if output.output_type == "stream":
+            yield output.text
+        elif output.output_type == "error":
+            yield output.evalue
+        else:
+            yield from (
+                text
+                for kind, text in output.data.items()
+                if isinstance(text, str) and "image" not in kind
+            )
+
+
+def navigation(book):
+    """Return the navigation line of `book` as Markdown: previous, home, the five lessons, next."""
+    number = BOOKS.index(book)
+
+    def link(text, target):
+        return f"[{text}]({os.path.relpath(target, Path(book).parent)})"
+
+    parts = [link("← Previous", BOOKS[number - 1])] if number else []
+    parts += [link("Home", HOME) if number else "**Home**"]
+    for lesson, path in enumerate(LESSONS, start=1):
+        parts.append(f"**{lesson}**" if path == book else link(str(lesson), path))
+    parts += [link("Next →", BOOKS[number + 1])] if number + 1 < len(BOOKS) else []
+    return " · ".join(parts)
+
+
+def faults(book, text):
+    """Yield what is wrong with the format of the notebook text, a line each."""
+    notebook = nbformat.reads(text, as_version=4)
+    if text != canonical(notebook):
+        yield "not in canonical format: run make format"
+    if len(text.encode()) > MAX_BYTES:
+        yield f"{len(text.encode())} bytes: over {MAX_BYTES}"
+    for end in (notebook.cells[0], notebook.cells[-1]):
+        if end.source != navigation(book):
+            yield "first and last cell must be the navigation line: run make format"
+            break
+    for cell in code_cells(notebook):
+        for output in texts(cell.outputs):
+            if MACHINE_PATH.search(output):
+                yield f"cell {cell.id}: an output shows a path of a machine: {MACHINE_PATH.search(output)[0]}"
+
+
+def fix(book):
+    """Write `book` in canonical format, its navigation line renewed."""
+    notebook = read(book)
+    for end in (notebook.cells[0], notebook.cells[-1]):
+        end.source = navigation(book)
+    write(notebook, ROOT / book)
+
+
+def main(arguments):
+    """Check, or with --fix write, every notebook; return the exit status."""
+    if arguments == ["--fix"]:
+        for book in BOOKS:
+            fix(book)
+    found = [
+        (book, fault)
+        for book in BOOKS
+        for fault in faults(book, (ROOT / book).read_text(encoding="utf-8"))
+    ]
+    for book, fault in found:
+        print(f"{book}: {fault}")
+    if not found:
+        print(f"{len(BOOKS)} notebooks in canonical format")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

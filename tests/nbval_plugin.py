@@ -1,0 +1,153 @@
+"""How nbval runs the notebooks here; loaded by pyproject.toml with `-p`.
+
+- HTML and SVG are not compared: the text beside them is.
+- After each cell on a machine without a GPU: no output names RAPIDS as the engine of a figure.
+- After each cell: no server of the notebook listens beyond loopback.
+- After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
+- Tests marked gpu are not collected without a GPU; a skipped test fails the run.
+- Without a GPU two processes share the work; on a GPU the notebooks run one after another.
+"""
+
+import re
+import subprocess
+
+import device
+import psutil
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from tests.books import texts
+
+# allowed on the line that names the device, and nowhere else in an output of a CPU run
+GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\b", re.IGNORECASE)
+DEVICE_LINE = re.compile(r"^Device: .*$|^Mode .*$", re.MULTILINE)
+SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist's own count of the cores
+def pytest_xdist_auto_num_workers(config):
+    """One process on a GPU, whose memory and timings the notebooks want for themselves; two without."""
+    return 0 if device.GPU else 2
+
+
+def pytest_collectstart(collector):
+    """Compare text, not the HTML and SVG beside it."""
+    if isinstance(collector, IPyNbFile):
+        collector.skip_compare += ("text/html", "image/svg+xml")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Append `nothing is left` to the cells of each notebook."""
+    report = yield
+    if isinstance(collector, IPyNbFile) and report.passed:
+        report.result.append(NothingLeft.from_parent(collector, name="nothing is left"))
+    return report
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out, in sight, what needs a GPU where there is none."""
+    if not device.GPU:
+        left_out = [item for item in items if item.get_closest_marker("gpu")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_sessionfinish(session):
+    """Fail a run that skipped a test: what cannot run here is deselected, never skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and reporter.stats.get("skipped") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Hold each cell, once it has run, to what every cell must keep."""
+    if not isinstance(item, IPyNbCell):
+        return (yield)
+    kernel = kernel_process(item.parent)
+    if item.cell_num == 0:
+        item.parent.before = footprint(kernel)
+    already_open = listeners(kernel)
+    result = yield
+    if not device.GPU:
+        named = gpu_engines(item.test_outputs)
+        assert not named, f"Cell {item.cell_num}: an output of a CPU run names {named}"
+    exposed = [server for server in listeners(kernel) - already_open if not is_loopback(server[0])]
+    assert not exposed, f"Cell {item.cell_num}: a server listens beyond loopback: {exposed}"
+    return result
+
+
+def gpu_engines(outputs):
+    """Return the words in a CPU run's outputs that claim a GPU library or a GPU, the device line apart."""
+    return sorted(
+        {word for text in texts(outputs) for word in GPU_ENGINE.findall(DEVICE_LINE.sub("", text))}
+    )
+
+
+def kernel_process(collector):
+    """Return the kernel of a notebook under test as a psutil.Process."""
+    return psutil.Process(collector.kernel.km.provisioner.pid)
+
+
+def is_loopback(host):
+    """Tell whether an address that a server listens on is this machine's alone."""
+    return host.startswith("127.") or host == "::1"
+
+
+def listeners(process):
+    """Return the (host, port) pairs that a process and its children listen on."""
+    found = set()
+    for member in [process, *process.children(recursive=True)]:
+        try:
+            connections = member.net_connections("tcp")
+        except psutil.Error:  # it ended meanwhile
+            continue
+        found |= {tuple(item.laddr) for item in connections if item.status == psutil.CONN_LISTEN}
+    return found
+
+
+def footprint(process):
+    """Return what a kernel holds: (ports, worker processes, MiB used on each GPU by others than the kernel)."""
+    children = process.children(recursive=True)
+    workers = [
+        child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    return listeners(process), workers, memory_of_others(process.pid) if device.GPU else []
+
+
+def memory_of_others(pid):
+    """Return the MiB in use on each GPU, less what process `pid` itself uses there."""
+    used = {uuid: int(mib) for uuid, mib in smi("--query-gpu=uuid,memory.used")}
+    for uuid, owner, mib in smi("--query-compute-apps=gpu_uuid,pid,used_memory"):
+        if int(owner) == pid and mib.isdigit():
+            used[uuid] -= int(mib)
+    return list(used.values())
+
+
+def smi(query):
+    """Return what nvidia-smi answers to a query, as rows of fields."""
+    answer = subprocess.run(
+        ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [[field.strip() for field in line.split(",")] for line in answer.stdout.splitlines()]
+
+
+class NothingLeft(pytest.Item):
+    """After the last cell, with the kernel still alive: the notebook has given back all that it took."""
+
+    def runtest(self):
+        before_ports, _, before_memory = self.parent.before
+        ports, workers, memory = footprint(kernel_process(self.parent))
+        assert not workers, f"worker processes left: {workers}"
+        assert not ports - before_ports, f"ports left open: {sorted(ports - before_ports)}"
+        grown = [now - then for now, then in zip(memory, before_memory, strict=True)]
+        assert max(grown, default=0) <= SPARE_MIB, (
+            f"GPU memory left in use by other processes: {grown} MiB"
+        )
+
+    def reportinfo(self):
+        return self.path, None, f"{self.path.name}: nothing is left"
