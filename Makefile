@@ -8,13 +8,13 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
 
 lab: environment  ## open the tutorial in JupyterLab; sets itself up on first use
-	@$(VENV) -m jupyter lab START_HERE.ipynb $$(test "$$(id -u)" = 0 && echo --allow-root)
+	@$(VENV) -m jupyter lab --LabApp.default_url=/lab/tree/START_HERE.ipynb $$(test "$$(id -u)" = 0 && echo --allow-root)
 
 test: environment check  ## run every check and test; sets itself up on first use
 	@$(VENV) -m pytest
 
 test-notebooks:  ## test notebooks and GPU code with PYTHON=/path/to/python; installs nothing
-	@$(PYTHON) -m pytest -m "not setup"
+	@"$(PYTHON)" -m pytest -m "not setup"
 
 check: environment  ## lint the code and check the notebooks' format
 	@$(VENV) -m ruff check .
@@ -30,7 +30,7 @@ record: environment  ## run the notebooks here and keep their outputs (on a GPU,
 	@$(VENV) -m tests.record $(if $(FORCE),--force) $(BOOKS)
 
 environment:
-	@$(PYTHON) .ci/environment.py
+	@"$(PYTHON)" .ci/environment.py
 
 clean:  ## remove the environment and what the tools left
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache
