@@ -37,12 +37,17 @@ STANDS_FOR = {
 
 
 def LocalCUDACluster(dashboard_address=":8787", n_workers=2, threads_per_worker=1):
-    """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread."""
-    return LocalCluster(
-        n_workers=n_workers,
-        threads_per_worker=threads_per_worker,
-        dashboard_address=dashboard_address,
-    )
+    """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread.
+
+    Rows stay on the worker that was given them: on a busy laptop Dask would let one worker take over small tasks of
+    another, and their rows with them, and then nobody could see that the work was spread.
+    """
+    with dask.config.set({"distributed.scheduler.work-stealing": False}):
+        return LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=threads_per_worker,
+            dashboard_address=dashboard_address,
+        )
 
 
 class KMeans(dask_ml.cluster.KMeans):
