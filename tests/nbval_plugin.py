@@ -27,7 +27,10 @@ SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhi
 @pytest.hookimpl(tryfirst=True)  # before xdist's own count of the cores
 def pytest_xdist_auto_num_workers(config):
     """One process on a GPU, whose memory and timings the notebooks want for themselves; two without."""
-    return 0 if device.GPU else 2
+    try:
+        return 0 if device.GPU else 2
+    except device.DeviceError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_collectstart(collector):

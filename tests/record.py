@@ -76,7 +76,11 @@ def record(book):
 
 def main(arguments):
     """Record the notebooks named, or all; return the exit status."""
-    if "--force" not in arguments and not device.GPU:
+    try:
+        refused = "--force" not in arguments and not device.GPU
+    except device.DeviceError as error:
+        sys.exit(f"DeviceError: {error}")
+    if refused:
         print(
             "Not recorded: committed outputs come from a GPU, and this machine has none (FORCE=1 records anyway)."
         )

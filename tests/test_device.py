@@ -174,6 +174,19 @@ def test_engine_names_what_runs():
         device.engine(3)
 
 
+def test_a_notebook_shows_one_line():
+    """In a kernel the import cell ends in the message, not in a traceback."""
+    shown = device.DeviceError("no GPU here")._render_traceback_()
+    assert shown == ["DeviceError: no GPU here"]
+
+
+@pytest.mark.parametrize("command", [["-m", "pytest"], ["-m", "tests.record"]])
+def test_tools_say_it_in_one_line(machine, command):
+    answer = machine(*command, TUTORIAL_DEVICE="gpu")
+    assert answer.returncode != 0 and "Traceback" not in answer.stdout + answer.stderr
+    assert "TUTORIAL_DEVICE=gpu, but no NVIDIA GPU found" in answer.stderr
+
+
 def test_rows_that_fill():
     if device.GPU:
         smallest = min(gpu.memory for gpu in device.gpus())
