@@ -24,13 +24,23 @@ DEVICE_LINE = re.compile(r"^Device: .*$|^Mode .*$", re.MULTILINE)
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
+def on_gpu():
+    """Return device.GPU; a GPU that was asked for and is missing ends pytest with that one line."""
+    try:
+        return device.GPU
+    except device.DeviceError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_configure(config):
+    """Choose the device before anything is collected."""
+    on_gpu()
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist's own count of the cores
 def pytest_xdist_auto_num_workers(config):
     """One process on a GPU, whose memory and timings the notebooks want for themselves; two without."""
-    try:
-        return 0 if device.GPU else 2
-    except device.DeviceError as error:
-        raise pytest.UsageError(str(error)) from None
+    return 0 if on_gpu() else 2
 
 
 def pytest_collectstart(collector):

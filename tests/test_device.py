@@ -180,7 +180,9 @@ def test_a_notebook_shows_one_line():
     assert shown == ["DeviceError: no GPU here"]
 
 
-@pytest.mark.parametrize("command", [["-m", "pytest"], ["-m", "tests.record"]])
+@pytest.mark.parametrize(
+    "command", [["-m", "pytest"], ["-m", "pytest", "-n0"], ["-m", "tests.record"]]
+)
 def test_tools_say_it_in_one_line(machine, command):
     answer = machine(*command, TUTORIAL_DEVICE="gpu")
     assert answer.returncode != 0 and "Traceback" not in answer.stdout + answer.stderr
