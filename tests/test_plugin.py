@@ -11,6 +11,8 @@ from nbval.plugin import get_sanitize_patterns
 from tests.books import ROOT, write
 from tests.nbval_plugin import gpu_engines
 
+pytestmark = pytest.mark.setup
+
 LEFT_OPEN = """
 import subprocess, sys
 from dask.distributed import LocalCluster
