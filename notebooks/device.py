@@ -63,24 +63,30 @@ class Gpu:
         return None
 
 
-def gpus():
-    """Return the GPUs that the NVIDIA driver shows and CUDA_VISIBLE_DEVICES leaves visible, as a list of Gpu."""
+def _nvidia_smi():
+    """Return what nvidia-smi says of each GPU, a line each, and its complaint where it fails."""
     if not shutil.which("nvidia-smi"):
-        return []
+        return [], ""
     fields = "index,uuid,name,memory.total,compute_cap,driver_version"
     query = ["nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(
-            query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
+        answer = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [], str(error)
+    lines = answer.stdout.decode(errors="replace").strip().splitlines()
+    if answer.returncode:
+        return [], lines[0] if lines else "exit status %d" % answer.returncode
+    return lines, ""
+
+
+def gpus():
+    """Return the GPUs that the NVIDIA driver shows and CUDA_VISIBLE_DEVICES leaves visible, as a list of Gpu."""
     found = {}
-    for line in answer.stdout.decode().splitlines():
-        index, uuid, name, memory, capability, driver = (field.strip() for field in line.split(","))
+    for line in _nvidia_smi()[0]:
         try:
+            index, uuid, name, memory, capability, driver = map(str.strip, line.split(","))
             found[index, uuid] = Gpu(name, int(memory) * 2**20, float(capability), driver)
-        except ValueError:  # a field that reads [N/A]
+        except ValueError:  # a warning between the lines, or a field that reads [N/A]
             continue
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -101,12 +107,15 @@ def gpus():
 def unfit(found):
     """Say in one line why RAPIDS cannot use these GPUs; None if it can."""
     if not found:
-        if os.environ.get("CUDA_VISIBLE_DEVICES") is not None and shutil.which("nvidia-smi"):
+        lines, complaint = _nvidia_smi()
+        if complaint:
+            return "nvidia-smi fails (%s)" % complaint.rstrip(".")
+        if lines and os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
             return (
                 "CUDA_VISIBLE_DEVICES=%r leaves no NVIDIA GPU visible"
                 % os.environ["CUDA_VISIBLE_DEVICES"]
             )
-        return "no NVIDIA GPU found (nvidia-smi shows none)"
+        return "no NVIDIA GPU found"
     if all(gpu.cuda() for gpu in found):
         return None
     gpu = next(gpu for gpu in found if not gpu.cuda())
@@ -162,12 +171,9 @@ def _choose():
     for name in RAPIDS_MODULES:
         try:
             importlib.import_module(name)
-        except (
-            Exception
-        ) as error:  # a broken install raises anything: ImportError, OSError, RuntimeError
-            state = (
-                "is not installed" if getattr(error, "name", None) == name else "does not import"
-            )
+        except Exception as error:  # a broken install raises anything, OSError and RuntimeError too
+            missing = getattr(error, "name", None) == name
+            state = "is not installed" if missing else "does not import"
             says = str(error).splitlines()[0] if str(error) else ""
             raise DeviceError(
                 "%s is here, but %s %s (%s: %s). Run `make lab` to install RAPIDS %s, "

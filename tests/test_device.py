@@ -24,11 +24,10 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.delenv("TUTORIAL_DEVICE", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def run(*command, gpus=(), modules=None, **environment):
+    def run(*command, gpus=(), smi_status=0, modules=None, **environment):
         smi = tmp_path / "nvidia-smi"
-        smi.write_text(
-            "#!/bin/sh\n" + ("cat <<END\n" + "\n".join(gpus) + "\nEND\n" if gpus else "exit 9\n")
-        )
+        lines = "".join(f"{line}\n" for line in gpus)
+        smi.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}END\nexit {smi_status}\n")
         smi.chmod(0o755)
         for name, code in (modules or {}).items():
             (tmp_path / f"{name}.py").write_text(code)
@@ -91,6 +90,17 @@ def test_unfit_gpu(machine, gpus, visible, says):
     assert says in one_line(refused) and "TUTORIAL_DEVICE=gpu" in one_line(refused)
     report = machine("notebooks/device.py", gpus=gpus, **environment)
     assert report.returncode == 0 and f"Mode      CPU: {says}" in report.stdout
+
+
+def test_broken_driver(machine):
+    """nvidia-smi is there and fails: its complaint is passed on, with auto and with gpu."""
+    broken = {
+        "gpus": ["Failed to initialize NVML: Driver/library version mismatch"],
+        "smi_status": 18,
+    }
+    says = "nvidia-smi fails (Failed to initialize NVML: Driver/library version mismatch)"
+    assert f"Mode      CPU: {says}" in machine("notebooks/device.py", **broken).stdout
+    assert says in one_line(machine("notebooks/device.py", TUTORIAL_DEVICE="gpu", **broken))
 
 
 @pytest.mark.parametrize("visible", ["1", "GPU-bb"])
