@@ -39,10 +39,10 @@ STANDS_FOR = {
 def LocalCUDACluster(dashboard_address=":8787", n_workers=2, threads_per_worker=1):
     """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread.
 
-    Rows stay on the worker that was given them: on a busy laptop Dask would let one worker take over small tasks of
-    another, and their rows with them, and then nobody could see that the work was spread.
+    Rows stay on the worker that was given them. Where a task needs a copy of them on another worker (Dask-ML's k-means
+    does that), Dask's active memory manager may afterwards drop the original and keep the copy: it is left off.
     """
-    with dask.config.set({"distributed.scheduler.work-stealing": False}):
+    with dask.config.set({"distributed.scheduler.active-memory-manager.start": False}):
         return LocalCluster(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
