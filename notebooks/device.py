@@ -63,6 +63,7 @@ class Gpu:
         return None
 
 
+@functools.lru_cache(maxsize=None)
 def _nvidia_smi():
     """Return what nvidia-smi says of each GPU, a line each, and its complaint where it fails."""
     if not shutil.which("nvidia-smi"):
