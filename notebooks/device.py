@@ -49,10 +49,11 @@ class DeviceError(RuntimeError):
 
 
 class Gpu:
-    """One GPU as the driver describes it: name, memory in bytes, compute capability, driver version."""
+    """One GPU as the driver describes it: name, memory and free memory in bytes, compute capability, driver version."""
 
-    def __init__(self, name, memory, capability, driver):
-        self.name, self.memory, self.capability, self.driver = name, memory, capability, driver
+    def __init__(self, name, memory, free, capability, driver):
+        self.name, self.memory, self.free = name, memory, free
+        self.capability, self.driver = capability, driver
 
     def cuda(self):
         """Return the newest CUDA major version that driver and GPU allow RAPIDS, or None."""
@@ -68,7 +69,7 @@ def _nvidia_smi():
     """Return what nvidia-smi says of each GPU, a line each, and its complaint where it fails."""
     if not shutil.which("nvidia-smi"):
         return [], ""
-    fields = "index,uuid,name,memory.total,compute_cap,driver_version"
+    fields = "index,uuid,name,memory.total,memory.free,compute_cap,driver_version"
     query = ["nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
@@ -85,8 +86,9 @@ def gpus():
     found = {}
     for line in _nvidia_smi()[0]:
         try:
-            index, uuid, name, memory, capability, driver = map(str.strip, line.split(","))
-            found[index, uuid] = Gpu(name, int(memory) * 2**20, float(capability), driver)
+            index, uuid, name, memory, free, capability, driver = map(str.strip, line.split(","))
+            memory, free = int(memory) * 2**20, int(free) * 2**20
+            found[index, uuid] = Gpu(name, memory, free, float(capability), driver)
         except ValueError:  # a warning between the lines, or a field that reads [N/A]
             continue
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -237,11 +239,12 @@ def report():
     lines = ["CPU       %d cores, %s" % (os.cpu_count(), platform.machine())]
     for number, gpu in enumerate(gpus()):
         lines.append(
-            "GPU %d     %s, %.0f GiB, compute capability %s, driver %s (CUDA %s)"
+            "GPU %d     %s, %.0f GiB (%.0f free), compute capability %s, driver %s (CUDA %s)"
             % (
                 number,
                 gpu.name,
                 gpu.memory / 2**30,
+                gpu.free / 2**30,
                 gpu.capability,
                 gpu.driver,
                 gpu.cuda() or "too old for RAPIDS",
