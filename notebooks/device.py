@@ -11,6 +11,7 @@ install. Limits: https://docs.rapids.ai/platform-support (RAPIDS 26.10).
 """
 
 import functools
+import gc
 import importlib
 import os
 import platform
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -265,7 +267,8 @@ def engine(thing):
     """
     if hasattr(type(thing), "__dask_graph__"):  # a Dask collection: what its pieces are
         thing = thing._meta
-    if hasattr(thing, "__path__"):
+    # by its type alone: to ask a distributed model for an attribute is to ask its workers
+    if isinstance(thing, types.ModuleType):
         origins = [thing.__name__]
     else:
         origins = [
@@ -288,10 +291,14 @@ def rows_that_fill(share, row_bytes, otherwise):
 
 
 def seconds(call, repeat=1):
-    """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished."""
+    """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished.
+
+    What earlier calls left is collected first: Dask would take a result that is still held for the new one.
+    """
     synchronize = _synchronize if _choose()[0] else bool
     times = []
     for _ in range(repeat):
+        gc.collect()
         synchronize()
         start = time.perf_counter()
         call()

@@ -82,13 +82,22 @@ def pytest_runtest_call(item):
     if item.cell_num == 0:
         item.parent.before = footprint(kernel)
     already_open = listeners(kernel)
-    result = yield
+    try:
+        result = yield
+    finally:  # nbval names an unexpected stderr, but does not show it
+        if text := stderr(item.test_outputs):
+            item.add_report_section("call", "stderr of the cell:", text)
     if not device.GPU:
         named = gpu_engines(item.test_outputs)
         assert not named, f"Cell {item.cell_num}: an output of a CPU run names {named}"
     exposed = [server for server in listeners(kernel) - already_open if not is_loopback(server[0])]
     assert not exposed, f"Cell {item.cell_num}: a server listens beyond loopback: {exposed}"
     return result
+
+
+def stderr(outputs):
+    """Return what a cell wrote to stderr."""
+    return "".join(output["text"] for output in outputs or () if output.get("name") == "stderr")
 
 
 def gpu_engines(outputs):

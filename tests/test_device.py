@@ -180,6 +180,14 @@ def test_engine_names_what_runs():
         == device.engine(sklearn.cluster.KMeans())
         == "scikit-learn"
     )
+
+    class Remote(sklearn.cluster.KMeans):
+        """Like a fitted distributed model of cuML: each attribute it lacks is asked of the workers."""
+
+        def __getattr__(self, name):
+            raise AssertionError(f"asked for {name}")
+
+    assert device.engine(Remote()) == "scikit-learn"
     with pytest.raises(TypeError, match="no engine"):
         device.engine(3)
 

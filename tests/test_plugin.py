@@ -72,6 +72,16 @@ def test_a_server_on_every_interface_is_caught(verdicts):
         "Cell 0": False, "Cell 1": True, "nothing is left": True}  # fmt: skip
 
 
+def test_an_unexpected_stderr_is_shown(tmp_path):
+    cell = nbformat.v4.new_code_cell("import sys; print('a warning', file=sys.stderr)")
+    cell.execution_count = 1
+    path = tmp_path / "planted.ipynb"
+    write(nbformat.v4.new_notebook(cells=[cell]), path)
+    answer = pytest_alone(path)
+    assert answer.returncode == 1
+    assert re.search(r"Captured stderr of the cell: call -+\na warning\n", answer.stdout)
+
+
 def test_a_changed_output_is_caught_and_times_are_not(verdicts):
     cells = [
         ("print(1 + 1)", "3\n"),
