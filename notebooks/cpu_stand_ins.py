@@ -6,8 +6,6 @@ LocalCluster for Dask-CUDA's. Every stand-in takes a part of the keywords of the
 holds each name and keyword against it. `device.engine` tells which library a stand-in runs.
 """
 
-import copy
-
 import dask
 import dask.array as da
 import dask.dataframe
@@ -17,11 +15,13 @@ import pandas
 import sklearn.cluster
 import sklearn.datasets
 import sklearn.ensemble
+import sklearn.linear_model
 from dask.distributed import LocalCluster, default_client
 
 cp = numpy  # stands in for cupy
 asnumpy = numpy.asarray  # stands in for cupy.asnumpy
 cudf = pandas  # stands in for cudf
+_BY_PROCESS_MEMORY = ("spill", "pause", "terminate")  # what Dask does by the memory of a process
 
 # stand-in -> the real thing, for the contract test
 STANDS_FOR = {
@@ -30,23 +30,45 @@ STANDS_FOR = {
     "SingleKMeans": "cuml.cluster.KMeans",
     "RandomForestClassifier": "cuml.dask.ensemble.RandomForestClassifier",
     "SingleRandomForestClassifier": "cuml.ensemble.RandomForestClassifier",
+    "LogisticRegression": "cuml.dask.linear_model.LogisticRegression",
+    "SingleLogisticRegression": "cuml.linear_model.LogisticRegression",
     "make_blobs": "cuml.dask.datasets.make_blobs",
     "make_classification": "cuml.dask.datasets.make_classification",
     "from_cudf": "dask_cudf.from_cudf",
 }
 
 
-def LocalCUDACluster(dashboard_address=":8787", n_workers=2, threads_per_worker=1):
+def LocalCUDACluster(
+    dashboard_address=":8787",
+    n_workers=2,
+    threads_per_worker=1,
+    protocol=None,
+    rmm_pool_size=None,
+    rmm_maximum_pool_size=None,
+    enable_cudf_spill=False,
+    cudf_spill_stats=0,
+):
     """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread.
 
     Rows stay on the worker that was given them. Where a task needs a copy of them on another worker (Dask-ML's k-means
     does that), Dask's active memory manager may afterwards drop the original and keep the copy: it is left off.
+
+    A capped pool that spills (rmm_maximum_pool_size in bytes, enable_cudf_spill) becomes Dask's own spilling: results
+    that a worker holds beyond the cap go to its folder on disk, which ends with it. The process's memory is not looked
+    at. A pool has no counterpart otherwise, nor have the statistics: a worker's `data` keeps its own.
     """
-    with dask.config.set({"distributed.scheduler.active-memory-manager.start": False}):
+    settings, limit = {"distributed.scheduler.active-memory-manager.start": False}, {}
+    if rmm_maximum_pool_size and enable_cudf_spill:
+        limit = {"memory_limit": rmm_maximum_pool_size}
+        settings |= {f"distributed.worker.memory.{name}": False for name in _BY_PROCESS_MEMORY}
+        settings["distributed.worker.memory.target"] = 1.0  # of the limit, in bytes of results
+    with dask.config.set(settings):
         return LocalCluster(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             dashboard_address=dashboard_address,
+            protocol=protocol,
+            **limit,
         )
 
 
@@ -75,42 +97,111 @@ class SingleKMeans(sklearn.cluster.KMeans):
         )
 
 
-class SingleRandomForestClassifier(sklearn.ensemble.RandomForestClassifier):
+class _Single:
+    """What cuML's estimators for one GPU offer beyond scikit-learn's: frames for frames, and a way out."""
+
+    def predict_proba(self, X):
+        """Return one column a class: a DataFrame if X is one, as cuML does."""
+        chances = super().predict_proba(X)
+        return pandas.DataFrame(chances) if isinstance(X, pandas.DataFrame) else chances
+
+    def as_sklearn(self):
+        """Return scikit-learn's own estimator, with all that was learned."""
+        return _copied(
+            self, next(kind for kind in type(self).__mro__ if "sklearn" in kind.__module__)
+        )
+
+
+class _Distributed:
+    """What cuML's estimators for many GPUs offer: fit from Dask collections, and the model for one GPU.
+
+    X and y are Dask arrays or Dask DataFrames; fit collects them in this process.
+    """
+
+    def fit(self, X, y):
+        return super().fit(*dask.compute(X, y))
+
+    def get_combined_model(self):
+        """Return the trained model as one for a single machine."""
+        return _copied(self, next(kind for kind in type(self).__mro__ if issubclass(kind, _Single)
+                                  and not issubclass(kind, _Distributed)))  # fmt: skip
+
+
+def _copied(model, kind):
+    """Return an estimator of class `kind` that knows what `model` knows."""
+    other = kind()
+    vars(other).update(vars(model))
+    return other
+
+
+class SingleRandomForestClassifier(_Single, sklearn.ensemble.RandomForestClassifier):
     """Stand in for cuml.ensemble.RandomForestClassifier, the one for a single GPU: scikit-learn's, on all cores.
 
     X: (n_samples, n_features), y: (n_samples,). n_bins is cuML's alone and has no effect here.
     """
 
     def __init__(
-        self, n_estimators=100, max_depth=None, max_features="sqrt", n_bins=128, random_state=None
+        self,
+        n_estimators=100,
+        max_depth=None,
+        max_features="sqrt",
+        min_samples_leaf=1,
+        max_samples=1.0,
+        n_bins=128,
+        random_state=None,
     ):
         super().__init__(
             n_estimators=n_estimators,
             max_depth=max_depth,
             max_features=max_features,
+            min_samples_leaf=min_samples_leaf,
+            max_samples=max_samples,
             random_state=random_state,
             n_jobs=-1,
         )
         self.n_bins = n_bins
 
 
-class RandomForestClassifier(SingleRandomForestClassifier):
+class RandomForestClassifier(_Distributed, SingleRandomForestClassifier):
     """Stand in for cuml.dask.ensemble.RandomForestClassifier: one scikit-learn forest, trained in this process.
 
-    No distributed forest exists among the CPU libraries. X and y are Dask arrays; fit collects them here, predict
-    runs where the chunks are and returns a Dask array of shape (n_samples,).
+    No distributed forest exists among the CPU libraries. X and y are Dask arrays or Dask DataFrames; fit collects
+    them here. predict and predict_proba run where the chunks are and return Dask collections: labels of shape
+    (n_samples,), and for DataFrames alone a DataFrame of one column a class.
     """
 
-    def fit(self, X, y):
-        return super().fit(*dask.compute(X, y))
-
     def predict(self, X):
-        forest = copy.copy(self)
-        forest.n_jobs = 1  # a worker has one thread
-        predict = super(RandomForestClassifier, forest).predict
+        predict = self._on_a_worker().predict
+        if isinstance(X, dask.dataframe.DataFrame):
+            return X.map_partitions(lambda part: pandas.Series(predict(part)).astype("int32"))
         return X.map_blocks(
             lambda chunk: predict(chunk).astype("int32"), drop_axis=1, dtype="int32"
         )
+
+    def predict_proba(self, X):
+        return X.map_partitions(self._on_a_worker().predict_proba)
+
+    def _on_a_worker(self):
+        forest = self.get_combined_model()
+        forest.n_jobs = 1  # a worker has one thread
+        return forest
+
+
+class SingleLogisticRegression(_Single, sklearn.linear_model.LogisticRegression):
+    """Stand in for cuml.linear_model.LogisticRegression, the one for a single GPU: scikit-learn's.
+
+    X: (n_samples, n_features), y: (n_samples,). verbose sets the messages of cuML's solver and has no effect here.
+    """
+
+    def __init__(self, C=1.0, max_iter=1000, verbose=False):
+        super().__init__(C=C, max_iter=max_iter)
+
+
+class LogisticRegression(_Distributed, SingleLogisticRegression):
+    """Stand in for cuml.dask.linear_model.LogisticRegression: scikit-learn's, trained in this process.
+
+    X and y are Dask DataFrames; fit collects them here. Like cuML's, it does not distribute predict_proba.
+    """
 
 
 def _spread(arrays, n_parts):

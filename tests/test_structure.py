@@ -12,6 +12,8 @@ from tests.nbval_plugin import GPU_ENGINE
 
 IGNORE = "nbval-ignore-output"
 TAGS = {IGNORE, "step-cluster", "step-data", "step-fit", "step-predict", "step-score"}
+# cells of a notebook, and of its objectives and its recap the bullets: the most of each; two have two halves
+MOST = dict.fromkeys(LESSONS, (60, 5)) | dict.fromkeys(LESSONS[1:3], (120, 7))
 LINK = re.compile(r"\]\(([^)]+)\)")
 # a measured figure: a number with a unit of time, or a ratio
 MEASURED = re.compile(
@@ -63,10 +65,11 @@ def test_objectives_and_recap(book):
     )
     assert len(re.findall(r"^# ", title, re.MULTILINE)) == 1
     objectives = re.findall(r"^- ([a-z]+)", title.split("**You will learn to**")[1], re.MULTILINE)
-    assert 3 <= len(objectives) <= 5
+    assert 3 <= len(objectives) <= MOST[book][1]
     assert "**Minutes:**" in title and "**Device:**" in title
     recap = [text for text in markdown(book) if text.startswith("## What you learned")]
-    assert len(recap) == 1 and 3 <= len(re.findall(r"^- \*\*", recap[0], re.MULTILINE)) <= 5
+    assert len(recap) == 1
+    assert 3 <= len(re.findall(r"^- \*\*", recap[0], re.MULTILINE)) <= MOST[book][1]
     assert [text.splitlines()[0] for text in markdown(book) if text.startswith("## Finish")] == [
         "## Finish"
     ]
@@ -76,14 +79,14 @@ def test_objectives_and_recap(book):
 @lesson
 def test_cell_sizes(book):
     cells = read(book).cells
-    assert 25 <= len(cells) <= 60
+    assert 25 <= len(cells) <= MOST[book][0]
     assert not [cell.id for cell in cells if not cell.source.strip()]
     lines = {
         cell.id: sum(bool(line.strip()) for line in cell.source.splitlines())
         for cell in code_cells(read(book))
     }
     assert not {
-        name: count for name, count in lines.items() if count > (25 if name == "imports" else 15)
+        name: count for name, count in lines.items() if count > (28 if name == "imports" else 15)
     }
     assert statistics.median(lines.values()) <= 8
     words = [len(text.split()) for text in markdown(book)[1:-1]]
@@ -142,7 +145,8 @@ def test_clusters_listen_on_loopback(book):
         node
         for cell in code_cells(read(book))
         for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LocalCUDACluster"
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") in ("LocalCUDACluster", "LocalCluster")
     ]
     assert starts or book == "notebooks/04-Challenge.ipynb"
     for start in starts:

@@ -1,0 +1,88 @@
+"""The flights pipeline of notebook 02 on a worker whose memory is too small: it spills, and the result is right."""
+
+from functools import partial
+
+import dask
+import dask.dataframe as dd
+import flights
+import pandas as pd
+import pytest
+from dask.distributed import Client, wait
+
+from tests.books import code_cells, read
+
+BOOK = "notebooks/02-CuDF_and_Dask.ipynb"
+KEYS = ["origin", "hour", "rain"]
+MONTHS = [f"flights/2013-{month:02}" for month in range(1, 13)]
+
+
+def cell(name):
+    """Return the source of a code cell of the notebook."""
+    return next(cell.source for cell in code_cells(read(BOOK)) if cell.id == name)
+
+
+def functions(on_gpu):
+    """Return what the notebook's cells define: late_table, enlarge, small_tables and spilled, ready for a worker."""
+    names = {"flights": flights, "categories": {"origin": ["EWR", "JFK", "LGA"]}, "GPU": on_gpu}
+    for source in (
+        cell("late-table"),
+        cell("enlarge-month"),
+        cell("spill-statistics").split("\n\n\n")[0],
+    ):
+        exec(source, names)
+    return [names[name] for name in ("late_table", "enlarge", "small_tables", "spilled")]
+
+
+def spill(library, from_library, new_cluster, cap, copies, on_gpu):
+    """Run the pipeline on `copies` years that a worker holds, with `cap` bytes of memory."""
+    late_table, enlarge, small_tables, spilled = functions(on_gpu)
+    months = [flights.path(month) for month in MONTHS]
+    expected = late_table(pd.concat([enlarge(pd, path, 1) for path in months]), *small_tables(pd))
+    pool = {"rmm_pool_size": cap, "rmm_maximum_pool_size": cap}
+    options = {"enable_cudf_spill": True, "cudf_spill_stats": 1, "n_workers": 1}
+    with (
+        dask.config.set({"dataframe.convert-string": False}),
+        new_cluster(dashboard_address="127.0.0.1:0", **pool, **options) as cluster,
+        Client(cluster) as client,
+    ):
+        parts = client.map(partial(enlarge, library, copies=copies // 4), months * 4, pure=False)
+        wait(parts)
+        sizes = client.map(lambda part: int(part.memory_usage(index=False).sum()), parts)
+        held = sum(client.gather(sizes))
+        meta = enlarge(library, months[0], 1).head(0)
+        ddf = dd.from_delayed(parts, meta=meta, verify_meta=False)
+        tables = [from_library(table, npartitions=1) for table in small_tables(library)]
+        lazy = late_table(ddf, *tables).reset_index()
+        result = lazy.to_backend("pandas").compute().sort_values(KEYS, ignore_index=True)
+        moved = client.run(spilled)
+    assert held > 1.5 * cap, "the data fit into the memory: nothing is tested"
+    assert all(size > 0 for size in moved.values())
+    expected = expected.reset_index()
+    assert (result["flights"] == copies * expected["flights"]).all()
+    assert result[KEYS].astype(str).values.tolist() == expected[KEYS].astype(str).values.tolist()
+    means = ["late", "arr_delay", "seats"]
+    pd.testing.assert_frame_equal(result[means], expected[means], check_exact=True)
+
+
+@pytest.mark.gpu
+def test_the_flights_spill_from_a_gpu():
+    """More than 1.5 GB of flights, and the joins of a partition besides, in a pool of 1 GB."""
+    import cudf
+    import rmm
+    from dask_cuda import LocalCUDACluster
+    from dask_cudf import from_cudf
+
+    def quiet_cluster(**options):
+        cluster = LocalCUDACluster(**options)
+        with Client(cluster) as client:  # each allocation that spills would write a line
+            client.run(lambda: rmm.set_logging_level(rmm.level_enum.critical))
+        return cluster
+
+    spill(cudf, from_cudf, quiet_cluster, cap=10**9, copies=168, on_gpu=True)
+
+
+def test_the_flights_spill_to_disk():
+    """The same on the CPU, with the stand-in's cluster."""
+    from cpu_stand_ins import LocalCUDACluster
+
+    spill(pd, dd.from_pandas, LocalCUDACluster, cap=30 * 10**6, copies=8, on_gpu=False)
