@@ -42,7 +42,6 @@ def LocalCUDACluster(
     dashboard_address=":8787",
     n_workers=2,
     threads_per_worker=1,
-    protocol=None,
     rmm_pool_size=None,
     rmm_maximum_pool_size=None,
     enable_cudf_spill=False,
@@ -67,7 +66,6 @@ def LocalCUDACluster(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             dashboard_address=dashboard_address,
-            protocol=protocol,
             **limit,
         )
 
@@ -107,9 +105,7 @@ class _Single:
 
     def as_sklearn(self):
         """Return scikit-learn's own estimator, with all that was learned."""
-        return _copied(
-            self, next(kind for kind in type(self).__mro__ if "sklearn" in kind.__module__)
-        )
+        return _as_base(self)
 
 
 class _Distributed:
@@ -123,13 +119,12 @@ class _Distributed:
 
     def get_combined_model(self):
         """Return the trained model as one for a single machine."""
-        return _copied(self, next(kind for kind in type(self).__mro__ if issubclass(kind, _Single)
-                                  and not issubclass(kind, _Distributed)))  # fmt: skip
+        return _as_base(self)
 
 
-def _copied(model, kind):
-    """Return an estimator of class `kind` that knows what `model` knows."""
-    other = kind()
+def _as_base(model):
+    """Return an estimator of the class that `model` extends, which comes last among its bases, with what it knows."""
+    other = type(model).__bases__[-1]()
     vars(other).update(vars(model))
     return other
 

@@ -76,6 +76,11 @@ def texts(outputs):
             )
 
 
+def stderr(outputs):
+    """Return what outputs hold of stderr, as one text."""
+    return "".join(output.text for output in outputs if output.get("name") == "stderr")
+
+
 def navigation(book):
     """Return the navigation line of `book` as Markdown: previous, home, the five lessons, next."""
     number = BOOKS.index(book)

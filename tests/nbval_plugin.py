@@ -16,7 +16,7 @@ import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tests.books import texts
+from tests.books import stderr, texts
 
 # allowed on the line that names the device, and nowhere else in an output of a CPU run
 GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\b", re.IGNORECASE)
@@ -85,7 +85,7 @@ def pytest_runtest_call(item):
     try:
         result = yield
     finally:  # nbval names an unexpected stderr, but does not show it
-        if text := stderr(item.test_outputs):
+        if text := stderr(item.test_outputs or []):
             item.add_report_section("call", "stderr of the cell:", text)
     if not device.GPU:
         named = gpu_engines(item.test_outputs)
@@ -93,11 +93,6 @@ def pytest_runtest_call(item):
     exposed = [server for server in listeners(kernel) - already_open if not is_loopback(server[0])]
     assert not exposed, f"Cell {item.cell_num}: a server listens beyond loopback: {exposed}"
     return result
-
-
-def stderr(outputs):
-    """Return what a cell wrote to stderr."""
-    return "".join(output["text"] for output in outputs or () if output.get("name") == "stderr")
 
 
 def gpu_engines(outputs):

@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from tests.books import BOOKS, ROOT, code_cells, read, write
+from tests.books import BOOKS, ROOT, code_cells, read, stderr, write
 
 # README's picture: the figure that a cell of a notebook drew when it was recorded
 PICTURE, PICTURE_BOOK, PICTURE_CELL = (
@@ -56,17 +56,10 @@ def record(book):
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"{book}: not recorded, a cell failed\n{error}", flush=True)
         return False
-    warned = [
-        (cell.id, output.text)
-        for cell in code_cells(notebook)
-        for output in cell.outputs
-        if output.get("name") == "stderr"
-    ]
-    if warned:
-        print(
-            f"{book}: not recorded, cell {warned[0][0]} wrote to stderr\n{warned[0][1]}", flush=True
-        )
-        return False
+    for cell in code_cells(notebook):
+        if text := stderr(cell.outputs):
+            print(f"{book}: not recorded, cell {cell.id} wrote to stderr\n{text}", flush=True)
+            return False
     write(notebook, ROOT / book)
     if book == PICTURE_BOOK:
         (ROOT / PICTURE).write_bytes(picture(notebook))
