@@ -46,6 +46,7 @@ def LocalCUDACluster(
     rmm_maximum_pool_size=None,
     enable_cudf_spill=False,
     cudf_spill_stats=0,
+    protocol="tcp",
 ):
     """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread.
 
@@ -66,6 +67,7 @@ def LocalCUDACluster(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             dashboard_address=dashboard_address,
+            protocol=protocol,
             **limit,
         )
 

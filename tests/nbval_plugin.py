@@ -18,9 +18,10 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tests.books import stderr, texts
 
-# allowed on the line that names the device, and nowhere else in an output of a CPU run
+# allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
+# output of a CPU run
 GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\b", re.IGNORECASE)
-DEVICE_LINE = re.compile(r"^Device: .*$|^Mode .*$", re.MULTILINE)
+DEVICE_LINE = re.compile(r"^(Device: |Mode |Recorded on: ).*$", re.MULTILINE)
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -96,7 +97,7 @@ def pytest_runtest_call(item):
 
 
 def gpu_engines(outputs):
-    """Return the words in a CPU run's outputs that claim a GPU library or a GPU, the device line apart."""
+    """Return the words in a CPU run's outputs that claim a GPU library or a GPU, lines that name a device apart."""
     return sorted(
         {word for text in texts(outputs) for word in GPU_ENGINE.findall(DEVICE_LINE.sub("", text))}
     )

@@ -107,6 +107,18 @@ def test_gpu_engines_in_an_output_of_a_cpu_run():
     )
 
 
+def test_where_figures_were_recorded_may_be_named():
+    """Only in a line of its own that begins so: figures recorded elsewhere do not pass for this run's."""
+
+    def html(text):
+        return [nbformat.v4.new_output("display_data", data={"text/html": text})]
+
+    line = "Recorded on: 2 x NVIDIA H200, driver 580.1, cudf 26.10"
+    assert gpu_engines(html(f"<p>\n{line}\n</p>\n<table><td>ucx</td></table>")) == []
+    assert gpu_engines(html(f"<p>{line}</p>")) == ["H200", "NVIDIA", "cudf"]
+    assert gpu_engines(html(f"<p>\n{line}\n</p>\n<td>cuDF: 0.1 s</td>")) == ["cuDF"]
+
+
 def test_every_sanitizer_rule_is_read():
     """A rule whose empty `replace: ` has lost its blank is dropped in silence."""
     text = (ROOT / "tests" / "sanitize.cfg").read_text(encoding="utf-8")

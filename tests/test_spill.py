@@ -73,7 +73,8 @@ def test_the_flights_spill_from_a_gpu():
     from dask_cudf import from_cudf
 
     def quiet_cluster(**options):
-        cluster = LocalCUDACluster(**options)
+        # imported on the worker: Dask-cuDF teaches Dask there how to join categories
+        cluster = LocalCUDACluster(pre_import="dask_cudf", **options)
         with Client(cluster) as client:  # each allocation that spills would write a line
             client.run(lambda: rmm.set_logging_level(rmm.level_enum.critical))
         return cluster

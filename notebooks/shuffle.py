@@ -1,0 +1,124 @@
+"""Time a shuffle between this machine's workers, with one protocol and one or more shuffle methods.
+
+    python notebooks/shuffle.py --protocol ucx --method tasks --rows 80000000
+    python notebooks/shuffle.py --protocol tcp --method tasks p2p --rows 20000000 --record data/shuffle-two-devices.json
+
+Starts a cluster of its own, in a process of its own, because a protocol belongs to a cluster. Every row (24 bytes) gets
+a place by the hash of its key. For each method it prints one line of JSON: seconds of the first shuffle, seconds of a
+warm one (median of three), protocol, method, rows, bytes, n_workers, and the hardware and versions it ran on. --record
+adds the measurements to a file: {"ran_on": hardware and versions, "measurements": [one per line printed]}.
+
+UCX listens on every network interface: use it on a network that you trust.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import dask
+import dask.dataframe as dd
+from dask.distributed import Client, wait
+from device import GPU, ran_on, seconds
+
+if GPU:
+    import cudf
+    import cupy as cp
+    from dask_cuda import LocalCUDACluster
+else:  # no GPU here: the same on the CPU
+    from cpu_stand_ins import LocalCUDACluster, cp, cudf
+
+ROW_BYTES = 24
+PARTS_PER_WORKER = 4  # few: by tasks, each is cut into as many pieces as there are partitions
+
+
+def make_part(number, rows):
+    """Return one partition: `rows` rows of three columns of 8 bytes, no key twice in all partitions."""
+    ride = cp.arange(number * rows, (number + 1) * rows, dtype="int64")
+    return cudf.DataFrame({"key": ride * 7919 % 1_000_000_007, "ride": ride, "minutes": ride * 0.5})
+
+
+def measure(client, rows, method):
+    """Return (seconds of the first shuffle, seconds of a warm one, rows that came out) for one method."""
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    count = PARTS_PER_WORKER * len(workers)
+    parts = [
+        client.submit(
+            make_part, number, rows // count, workers=[workers[number % len(workers)]], pure=False
+        )
+        for number in range(count)
+    ]
+    wait(parts)
+    table = dd.from_delayed(parts, meta=make_part(0, 0), verify_meta=False)
+
+    def shuffle():
+        shuffled = table.shuffle("key").persist()
+        wait(shuffled)
+        return shuffled
+
+    with dask.config.set({"dataframe.shuffle.method": method}):
+        first, warm = seconds(shuffle), seconds(shuffle, repeat=3)
+        return first, warm, len(shuffle())
+
+
+def run(protocol, methods, rows):
+    """Return one measurement for each method, as dictionaries. Raises AssertionError if a row is lost."""
+    options = {"dashboard_address": "127.0.0.1:0", "protocol": protocol}
+    if GPU:  # memory from a pool: what NVLink maps once, it need not map again
+        options["rmm_pool_size"] = 8 * ROW_BYTES * rows
+    measurements = []
+    with LocalCUDACluster(**options) as cluster, Client(cluster) as client:
+        n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        rows -= rows % (PARTS_PER_WORKER * n_workers)
+        for method in methods:
+            first, warm, came_out = measure(client, rows, method)
+            assert came_out == rows, f"{protocol}, {method}: {rows - came_out} rows lost"
+            measurements.append(
+                {
+                    "protocol": protocol,
+                    "method": method,
+                    "rows": rows,
+                    "bytes": rows * ROW_BYTES,
+                    "n_workers": n_workers,
+                    "seconds_first": round(first, 4),
+                    "seconds_warm": round(warm, 4),
+                }
+            )
+    return measurements
+
+
+def record(file, measurements):
+    """Add measurements to a file; end with a line that says why if it comes from another machine or version."""
+    file = Path(file)
+    known = {"ran_on": _machine(), "measurements": []}
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+    if known["ran_on"] != _machine():
+        sys.exit(f"{file.name} was recorded on {known['ran_on']}: remove it to record anew.")
+    known["measurements"] += measurements
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def _machine():
+    return ran_on().removeprefix("Ran on: ")
+
+
+def main(arguments=None):
+    """Measure, print, and record what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--protocol", choices=["tcp", "ucx"], default="tcp")
+    parser.add_argument("--method", choices=["tasks", "p2p"], nargs="+", default=["tasks"])
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--record", metavar="FILE", help="add the measurements to this file")
+    options = parser.parse_args(arguments)
+    logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)  # p2p announces each shuffle
+    measurements = run(options.protocol, options.method, options.rows)
+    for measurement in measurements:
+        print(json.dumps({**measurement, "ran_on": _machine()}), flush=True)
+    if options.record:
+        record(options.record, measurements)
+
+
+if __name__ == "__main__":
+    main()
