@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-.PHONY: help lab test test-notebooks check format record environment clean
+.PHONY: help lab test test-notebooks check format record bench environment clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
@@ -28,6 +28,9 @@ format: environment  ## bring code and notebooks into their canonical format
 
 record: environment  ## run the notebooks here and keep their outputs (on a GPU, or FORCE=1)
 	@$(VENV) -m tests.record $(if $(FORCE),--force) $(BOOKS)
+
+bench: environment  ## time k-means, engines x sizes x devices, and keep the figures in data/
+	@$(VENV) -m tests.bench
 
 environment:
 	@"$(PYTHON)" .ci/environment.py

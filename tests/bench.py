@@ -1,0 +1,85 @@
+"""Run the k-means benchmark on the machine at hand; print a table and keep the figures.
+
+    python -m tests.bench [FILE [OPTION ...]]    # FILE: data/bench-<hardware>.json; OPTION: pytest's, as -k cuML
+
+The file holds the hardware and versions, and for each engine, size, type and number of devices the median seconds of a
+fit and its inertia per row. Exit status 1 if a fit fails.
+"""
+
+import json
+import re
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import device
+import pandas as pd
+import pytest
+
+from tests.books import ROOT
+
+KEYS = ["rows", "features", "clusters"]
+KEPT = ["what", "engine", *KEYS, "dtype", "devices", "iterations", "inertia"]
+
+
+def measure(more):
+    """Run the benchmark, with more options of pytest; return its results, dictionaries, and pytest's status."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        options = ["-p", "benchmark", "-n0", "-p", "no:cacheprovider", "--benchmark-quiet"]
+        status = pytest.main(
+            ["tests/bench_kmeans.py", *options, f"--benchmark-json={report}", *more]
+        )
+        if not report.exists():
+            sys.exit("Nothing was measured: no case ran, or several processes do (pytest -n).")
+        found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
+    return [
+        {key: item["extra_info"].get(key) for key in KEPT}
+        | {"seconds": round(statistics.median(item["stats"]["data"]), 6)}
+        for item in found
+    ], status
+
+
+def table(results):
+    """Return the results as text: a line each, with how many times the fastest of its size it took."""
+    frame = pd.DataFrame(results)
+    fastest = frame.groupby(["what", *KEYS])["seconds"].transform("min")
+    best = frame.groupby(["what", *KEYS])["inertia"].transform("min")
+    frame["x fastest"] = frame["seconds"] / fastest
+    frame["inertia / best"] = frame["inertia"] / best
+    columns = [
+        "what",
+        "engine",
+        *KEYS,
+        "dtype",
+        "devices",
+        "seconds",
+        "x fastest",
+        "inertia / best",
+    ]
+    return frame[columns].to_string(index=False, float_format="%.4g")
+
+
+def file_name():
+    """Return where figures of this machine are kept: by the names of its GPUs, or its cores."""
+    hardware = device.ran_on().removeprefix("Ran on: ").split(",")[0]
+    return ROOT / "data" / f"bench-{re.sub('[^a-z0-9]+', '-', hardware.lower())}.json"
+
+
+def main(arguments):
+    """Measure, print, keep; return the exit status."""
+    results, status = measure(arguments[1:])
+    ran_on = device.ran_on().removeprefix("Ran on: ")
+    print(f"{ran_on}\n{table(results)}")
+    path = Path(arguments[0]) if arguments else file_name()
+    lines = ",\n".join(json.dumps(result) for result in results)
+    path.write_text(
+        f'{{"ran_on": {json.dumps(ran_on)}, "results": [\n{lines}\n]}}\n', encoding="utf-8"
+    )
+    print(f"kept in {path}")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
