@@ -34,11 +34,13 @@ def measure(more):
         if not report.exists():
             sys.exit("Nothing was measured: no case ran, or several processes do (pytest -n).")
         found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]
-    return [
-        {key: item["extra_info"].get(key) for key in KEPT}
-        | {"seconds": round(statistics.median(item["stats"]["data"]), 6)}
-        for item in found
-    ], status
+    results = []
+    for item in found:
+        result = {key: item["extra_info"].get(key) for key in KEPT}
+        if result["inertia"] is not None:
+            result["inertia"] = float(f"{result['inertia']:.7g}")
+        results.append(result | {"seconds": round(statistics.median(item["stats"]["data"]), 6)})
+    return results, status
 
 
 def table(results):

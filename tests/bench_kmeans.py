@@ -179,7 +179,7 @@ def fit_flash(n, d, k, dtype, client, devices):
 ENGINES = {
     "scikit-learn": (fit_scikit_learn, ["float64"], False),
     "Dask-ML": (fit_dask_ml, ["float64"], False),
-    "this tutorial's": (fit_ours, ["float32", "float64"], False),
+    "kmeans.py": (fit_ours, ["float32", "float64"], False),
     "cuML, one GPU": (fit_cuml, ["float32", "float64"], True),
     "cuML, MNMG": (fit_cuml_mnmg, ["float32", "float64"], True),
     "flash-kmeans": (fit_flash, ["float32"], True),
@@ -195,7 +195,7 @@ def cases():
         for engine, (_, dtypes, needs_gpu) in ENGINES.items():
             if (needs_gpu and not device.GPU) or n * d > MOST_VALUES.get(engine, np.inf):
                 continue
-            many = engine in ("this tutorial's", "cuML, MNMG")
+            many = engine in ("kmeans.py", "cuML, MNMG")
             for dtype in dtypes:
                 for devices in range(1, N_DEVICES + 1) if many else [1]:
                     yield engine, n, d, k, dtype, devices
@@ -244,8 +244,8 @@ def make_apart(number, rows, dtype, xp):
 def whole_cases():
     """Yield (engine, dtype, devices) of the whole fits."""
     for devices in range(1, N_DEVICES + 1):
-        yield "this tutorial's", "float32", devices
-    yield "this tutorial's", "float64", N_DEVICES
+        yield "kmeans.py", "float32", devices
+    yield "kmeans.py", "float64", N_DEVICES
     if device.GPU:
         yield "cuML, MNMG", "float64", N_DEVICES
 
@@ -273,9 +273,10 @@ def test_whole_fit(benchmark, client, engine, dtype, devices):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("what", ["copy", "step"])
-def test_limit(benchmark, what, dtype):
+@pytest.mark.parametrize("n", [5 * 10**7, 10**9] if device.GPU else [10**6, 10**7])
+def test_limit(benchmark, n, what, dtype):
     """One step over the rows, without Dask, and a copy of the rows, for the bytes that a second moves."""
-    xp, n = (cupy(), 10**9) if device.GPU else (np, 10**7)
+    xp = cupy() if device.GPU else np
     n //= np.dtype(dtype).itemsize // 4  # the same bytes
     X, centers = make_apart(0, n, dtype, xp), APART.astype(dtype)
     target = xp.empty_like(X)
