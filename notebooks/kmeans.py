@@ -419,9 +419,9 @@ class Shard:
 
 
 class _Shards:
-    """All shards, asked at once, and which of them holds which chunk."""
+    """All shards, asked at once, and which of them holds which chunk; kind: the class of the shards."""
 
-    def __init__(self, X):
+    def __init__(self, X, kind=Shard):
         client = default_client()
         by_key = {future.key: future for future in futures_of(X)}
         chunks = [by_key[key] for [key] in X.__dask_keys__()]  # in the order of the rows
@@ -432,7 +432,7 @@ class _Shards:
             held.setdefault(min(holders[chunk.key]), []).append(number)
         made = [
             client.submit(
-                Shard, *map(chunks.__getitem__, numbers), workers=[worker], actor=True, pure=False
+                kind, *map(chunks.__getitem__, numbers), workers=[worker], actor=True, pure=False
             )
             for worker, numbers in held.items()
         ]

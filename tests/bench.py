@@ -3,7 +3,8 @@
     python -m tests.bench [FILE [OPTION ...]]    # FILE: data/bench-<hardware>.json; OPTION: pytest's, as -k cuML
 
 The file holds the hardware and versions, and for each engine, size, type and number of devices the median seconds of a
-fit and its inertia per row. Exit status 1 if a fit fails.
+call, its inertia per row (of a whole fit, over the ideal one), and of an iteration on Dask the slowest worker's step.
+Exit status 1 if a case fails.
 """
 
 import json
@@ -39,6 +40,8 @@ def measure(more):
         result = {key: item["extra_info"].get(key) for key in KEPT}
         if result["inertia"] is not None:
             result["inertia"] = float(f"{result['inertia']:.7g}")
+        if "step" in item["extra_info"]:
+            result["step"] = item["extra_info"]["step"]
         results.append(result | {"seconds": round(statistics.median(item["stats"]["data"]), 6)})
     return results, status
 

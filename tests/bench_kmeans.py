@@ -2,14 +2,15 @@
 
 `test_fit`: every engine starts from the same centroids and does the same 20 Lloyd iterations on rows drawn alike,
 which overlap so much that no engine converges before. `test_whole_fit`: from the start to convergence, on groups that
-lie apart. `test_limit`, `test_wide_limit`: our step alone, beside a copy and a matrix product. Data are in place and
-the first call is not counted; only cuML's fits of many seconds run once, after smaller ones. Each result
-is judged: its inertia is computed in float64, and compared.
+lie apart. `test_iteration`: what of an iteration is Dask's. `test_limit`, `test_wide_limit`: our step alone, beside a
+copy and a matrix product. Data are in place and the first call is not counted; only cuML's fits of many seconds run
+once, after smaller ones. Each result is judged: its inertia is computed in float64, and compared.
 """
 
 import functools
 import gc
 import importlib.util
+import statistics
 import warnings
 
 import dask
@@ -269,6 +270,30 @@ def test_whole_fit(benchmark, client, engine, dtype, devices):
     run(benchmark, lambda: model.fit(X), rounds, rounds > 1, **info)
     benchmark.extra_info["iterations"] = int(model.n_iter_)
     benchmark.extra_info["inertia"] = inertia_of(X, model.cluster_centers_) / (WHOLE * 2 * STD**2)
+
+
+class TimedShard(kmeans.Shard):
+    """A shard that says how long its step took."""
+
+    def timed_step(self, centers):
+        """Return the seconds of one step."""
+        return device.seconds(lambda: self.step(centers))
+
+
+@pytest.mark.parametrize("devices", range(1, N_DEVICES + 1))
+def test_iteration(benchmark, client, devices):
+    """One iteration as Dask does it, and the slowest of the steps that the workers do meanwhile."""
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = workers[:devices] if device.GPU else workers
+    X = chunked(WHOLE, 2, make_apart, ("float32", cupy() if device.GPU else np), workers)
+    shards = kmeans._Shards(X, TimedShard)
+    centers = APART.astype("float32")
+    info = {"engine": "kmeans.py", "rows": WHOLE, "features": 2, "clusters": 5, "dtype": "float32"}
+    info |= {"what": "iteration", "devices": devices, "iterations": 1}
+    _, counts, _ = run(benchmark, lambda: shards.step(centers), 50, **info)
+    assert counts.sum() == WHOLE
+    steps = [max(shards.ask("timed_step", centers)) for _ in range(50)]
+    benchmark.extra_info["step"] = round(statistics.median(steps), 6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
