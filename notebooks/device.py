@@ -219,7 +219,12 @@ def describe():
 
 
 def ran_on():
-    """Return the one line that a notebook prints at its end: hardware and versions, `Ran on: ...`."""
+    """Return the one line that a notebook prints at its end: `Ran on: ...`, and the machine."""
+    return "Ran on: " + machine()
+
+
+def machine():
+    """Return hardware and versions in one line, the two parted by a semicolon: what a figure is recorded with."""
     names = ["dask", "scikit-learn", "dask-ml", "pandas", "numpy"]
     if _choose()[0]:
         found = gpus()
@@ -231,7 +236,7 @@ def ran_on():
     else:
         hardware, versions = _cpu(), []
     versions += [(name, metadata.version(name)) for name in names]
-    return "Ran on: %s; Python %s, %s" % (
+    return "%s; Python %s, %s" % (
         hardware, platform.python_version(), ", ".join("%s %s" % item for item in versions))  # fmt: skip
 
 
@@ -255,7 +260,7 @@ def report():
     free = shutil.disk_usage(Path.home()).free
     lines.append("Disk      %.0f GiB free" % (free / 2**30))
     lines.append("Mode      %s" % ("GPU: the cells run on RAPIDS" if on_gpu else "CPU: " + why_cpu))
-    lines.append("Versions  " + ran_on().split("; ", 1)[1])
+    lines.append("Versions  " + machine().split("; ", 1)[1])
     return "\n".join(lines)
 
 

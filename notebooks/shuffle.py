@@ -20,7 +20,7 @@ from pathlib import Path
 import dask
 import dask.dataframe as dd
 from dask.distributed import Client, wait
-from device import GPU, ran_on, seconds
+from device import GPU, machine, seconds
 
 if GPU:
     import cudf
@@ -91,17 +91,13 @@ def run(protocol, methods, rows):
 def record(file, measurements):
     """Add measurements to a file; end with a line that says why if it comes from another machine or version."""
     file = Path(file)
-    known = {"ran_on": _machine(), "measurements": []}
+    known = {"ran_on": machine(), "measurements": []}
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
-    if known["ran_on"] != _machine():
+    if known["ran_on"] != machine():
         sys.exit(f"{file.name} was recorded on {known['ran_on']}: remove it to record anew.")
     known["measurements"] += measurements
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-
-
-def _machine():
-    return ran_on().removeprefix("Ran on: ")
 
 
 def main(arguments=None):
@@ -115,7 +111,7 @@ def main(arguments=None):
     logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)  # p2p announces each shuffle
     measurements = run(options.protocol, options.method, options.rows)
     for measurement in measurements:
-        print(json.dumps({**measurement, "ran_on": _machine()}), flush=True)
+        print(json.dumps({**measurement, "ran_on": machine()}), flush=True)
     if options.record:
         record(options.record, measurements)
 

@@ -68,14 +68,14 @@ def table(results):
 
 def file_name():
     """Return where figures of this machine are kept: by the names of its GPUs, or its cores."""
-    hardware = device.ran_on().removeprefix("Ran on: ").split(",")[0]
+    hardware = device.machine().split(",")[0]
     return ROOT / "data" / f"bench-{re.sub('[^a-z0-9]+', '-', hardware.lower())}.json"
 
 
 def main(arguments):
     """Measure, print, keep; return the exit status."""
     results, status = measure(arguments[1:])
-    ran_on = device.ran_on().removeprefix("Ran on: ")
+    ran_on = device.machine()
     print(f"{ran_on}\n{table(results)}")
     path = Path(arguments[0]) if arguments else file_name()
     lines = ",\n".join(json.dumps(result) for result in results)
