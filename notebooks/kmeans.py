@@ -5,7 +5,7 @@
     labels = model.predict(X)                            # Dask array
 
 The rows stay where they are. On each worker an actor holds its chunks; for each iteration the client sends it the
-centroids (k x d) and gets back, for each cluster, the sum of its rows and their number, and the inertia. Rows stay.
+centroids (k x d) and gets back, for each cluster, the sum of its rows and their number, and the inertia.
 
 A worker's step is one fused kernel: kmeans.cu for CuPy chunks, Numba for NumPy chunks. Distances are sums of squared
 differences, not the expansion |x|^2 - 2xc + |c|^2, which loses its digits far from the origin. (For many features or
@@ -37,6 +37,12 @@ MAX_CLUSTERS = MAX_FEATURES = 2**15
 BLOCK = 512  # rows that the CPU kernel holds in cache at a time
 ROUNDS = 5  # of k-means||
 EPSILON = np.finfo(np.float64).eps
+
+
+def _total(answers):
+    """Return the sums over several answers, part by part: of steps, all their sums, counts and inertias."""
+    return tuple(sum(parts) for parts in zip(*answers, strict=True))
+
 
 # --- the step on the CPU -----------------------------------------------------------------------------------------
 
@@ -133,8 +139,7 @@ def _cpu_step(X, centers):
         sums, counts = np.zeros(centers.shape), np.zeros(len(centers), np.int64)
         return sums, counts, _step_rows(X[start:stop], centers, sums, counts)
 
-    sums, counts, inertia = zip(*_in_threads(work, len(X)), strict=True)
-    return sum(sums), sum(counts), sum(inertia)
+    return _total(_in_threads(work, len(X)))
 
 
 def _cpu_nearest(X, centers):
@@ -180,10 +185,11 @@ def _kernel(name, dtype, **macros):
 
 
 @functools.cache
-def _multiprocessors():
+def _attribute(name):
+    """Return an attribute of this process's GPU; CuPy asks the driver for all of them at each call."""
     import cupy
 
-    return cupy.cuda.Device().attributes["MultiProcessorCount"]
+    return cupy.cuda.Device().attributes[name]
 
 
 def _steps(X):
@@ -211,7 +217,7 @@ def _gpu_step(X, centers):
     # sums of differences to one origin in the middle, so that float32 keeps its digits far from zero
     origin = centers.mean(axis=0, dtype=np.float64).astype(X.dtype)
     on_device = cupy.asarray(np.concatenate([centers, origin[None]]))
-    blocks = max(1, min(BLOCKS * _multiprocessors(), -(-len(X) // THREADS)))
+    blocks = max(1, min(BLOCKS * _attribute("MultiProcessorCount"), -(-len(X) // THREADS)))
     out = cupy.empty((blocks, k * (d + 1) + 1))
     kernel = _kernel("lloyd", X.dtype.name, D=d, K=k, LAYOUT=_layout(X))
     kernel((blocks,), (THREADS,), (X, np.int64(len(X)), *_steps(X), on_device, out))
@@ -257,7 +263,7 @@ def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, ine
     weights = cupy.asarray(np.ascontiguousarray(-2 * apart.T), X.dtype)
     on_device, shift = cupy.asarray(centers), cupy.asarray(middle, X.dtype)
     shared = k * d * X.itemsize + 4 * k
-    room = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    room = _attribute("MaxSharedMemoryPerBlockOptin")
     shared = shared if sums is not None and shared <= room else 0
     kernel = _kernel("assign", X.dtype.name)
     if shared:
@@ -268,7 +274,8 @@ def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, ine
         rounding = (d + 8) * np.finfo(X.dtype).eps  # of sums of d products
         slack = 2 * 2 * (precision + 4 * rounding) * np.sqrt(squared.max())
         floor = 2 * rounding * np.abs(constants).max()
-        bounds = X.dtype.type(slack), X.dtype.type(floor)
+        bounds = X.dtype.type(slack), X.dtype.type(floor), shift if far else 0
+        added = cupy.asarray(constants, X.dtype)
         for start in range(0, len(X), rows):
             part = X[start : start + rows]
             cupy.matmul(part - shift if far else part, weights, out=scores[: len(part)])
@@ -278,9 +285,17 @@ def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, ine
             ]
             pointers = [0 if array is None else array for array in (*own, sums, counts, inertia)]
             sizes = np.int64(len(part)), np.int32(d), np.int32(k), *_steps(part)
-            scored = scores, cupy.asarray(constants, X.dtype), *bounds, shift if far else 0
-            arguments = (part, *sizes, *scored, on_device, *pointers, np.int32(bool(shared)))
-            kernel((_multiprocessors(),), (1024,), arguments, shared_mem=shared)
+            arguments = (
+                part,
+                *sizes,
+                scores,
+                added,
+                *bounds,
+                on_device,
+                *pointers,
+                np.int32(bool(shared)),
+            )
+            kernel((_attribute("MultiProcessorCount"),), (1024,), arguments, shared_mem=shared)
 
 
 def _gpu_nearest(X, centers):
@@ -298,14 +313,14 @@ def _weigh(X, candidates, counts=0, inertia=0, chance=(0.0, 0, 0), drawn=(0, 0, 
     m, d = candidates.shape
     kernel = _kernel("weigh", X.dtype.name, D=d if d <= 16 else 0)
     shared = m * d * X.itemsize + 4 * m
-    room = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlock"]
+    room = _attribute("MaxSharedMemoryPerBlock")
     shared = shared if shared <= room else 0
     rows = np.int64(len(X)), np.int32(d), *_steps(X)
     factor, seed, first = chance
     dice = np.float64(factor), np.uint64(seed), np.uint64(first)
     place = (*drawn[:2], np.uint64(drawn[2]))
     sums = cupy.asarray(candidates), np.int32(m), counts, inertia
-    blocks = BLOCKS * _multiprocessors()
+    blocks = BLOCKS * _attribute("MultiProcessorCount")
     arguments = (X, *rows, *sums, *dice, *place, np.int32(bool(shared)))
     kernel((blocks,), (THREADS,), arguments, shared_mem=shared)
 
@@ -391,13 +406,11 @@ class Shard:
 
     def step(self, centers):
         """Return what `step` says of all chunks together."""
-        sums, counts, inertia = zip(*(step(chunk, centers) for chunk in self.chunks), strict=True)
-        return sum(sums), sum(counts), sum(inertia)
+        return _total(step(chunk, centers) for chunk in self.chunks)
 
     def weigh(self, candidates):
         """Return what `weigh` says of all chunks together."""
-        counts, inertia = zip(*(weigh(chunk, candidates) for chunk in self.chunks), strict=True)
-        return sum(counts), sum(inertia)
+        return _total(weigh(chunk, candidates) for chunk in self.chunks)
 
     def draw(self, candidates, factor, seed, firsts):
         """Return what `draw` says of each chunk; firsts: the number of each chunk's first row."""
@@ -464,13 +477,11 @@ class _Shards:
 
     def step(self, centers):
         """Return what `step` says of all rows."""
-        sums, counts, inertia = zip(*self.ask("step", centers), strict=True)
-        return sum(sums), sum(counts), float(sum(inertia))
+        return _total(self.ask("step", centers))
 
     def weigh(self, candidates):
         """Return what `weigh` says of all rows."""
-        counts, inertia = zip(*self.ask("weigh", candidates), strict=True)
-        return sum(counts), float(sum(inertia))
+        return _total(self.ask("weigh", candidates))
 
     def draw(self, candidates, factor, seed):
         """Return what `draw` says of all rows, in their order."""
@@ -603,9 +614,7 @@ class KMeans:
         sums, counts, _ = shards.step(centers)
         rounded, centers = centers, centers.astype(np.float64)
         empty = np.flatnonzero(counts == 0)
-        if len(
-            empty
-        ):  # as scikit-learn does: an empty cluster takes the row that fits its own worst
+        if len(empty):  # each takes the row that fits its own cluster worst, as in scikit-learn
             labels, rows = shards.farthest(rounded, len(empty))
             for j, label, row in zip(empty, labels, rows.astype(np.float64), strict=True):
                 sums[label] -= row - centers[label]
