@@ -37,19 +37,36 @@ LARGE = 10**8  # values from which on cuML's k-means is run once, as it takes se
 WHOLE = 10**6 if not device.GPU else 10**8 if N_DEVICES == 1 else 10**9
 APART = np.array([[-6.0, -6.0], [-6.0, 5.0], [0.0, 0.0], [5.0, -5.0], [6.0, 6.0]])
 STD = 0.5
+AT_ONCE = 2**20  # rows that the judge turns into float64 at a time
+
+
+def arrays():
+    """Return the module whose arrays the workers hold: CuPy on a GPU, else NumPy."""
+    if not device.GPU:
+        return np
+    import cupy
+
+    return cupy
+
+
+def finished(call, *arguments, **options):
+    """Call, and wait until the device has finished; return what the call gave."""
+    result = call(*arguments, **options)
+    if device.GPU:
+        arrays().cuda.Device().synchronize()
+    return result
 
 
 @functools.cache
 def start(d, k):
     """Return the true centres (k, d) and the initial centroids (k, d), float64."""
     random = np.random.default_rng(0)
-    centers = (
-        random.uniform(-10, 10, (k, d)) * (2 / d) ** 0.5
-    )  # as far apart in 128 dimensions as in two
-    return centers, centers + random.normal(0, 4, (k, d)) * (2 / d) ** 0.5
+    scale = (2 / d) ** 0.5  # as far apart in 128 dimensions as in two
+    centers = random.uniform(-10, 10, (k, d)) * scale
+    return centers, centers + random.normal(0, 4, (k, d)) * scale
 
 
-def make_rows(number, rows, d, k, dtype, xp):
+def make_rows(number, rows, dtype, xp, d, k):
     """Return one chunk: rows around the centres, with a standard deviation that lets clusters overlap."""
     random = xp.random.default_rng(number)
     centers = xp.asarray(start(d, k)[0])
@@ -58,13 +75,21 @@ def make_rows(number, rows, d, k, dtype, xp):
     return noise.astype(dtype)
 
 
-def chunked(n, d, make, arguments, workers):
-    """Return n rows as a persisted Dask array, an equal chunk of them made by each of the workers."""
-    client = dask.distributed.default_client()
-    *_, dtype, xp = arguments
-    rows = n // len(workers)
+def make_apart(number, rows, dtype, xp):
+    """Return one chunk of rows around APART."""
+    random = xp.random.default_rng(number)
+    noise = STD * random.standard_normal((rows, 2), dtype="float32").astype(dtype)
+    noise += xp.asarray(APART, dtype)[xp.arange(rows, dtype="int32") % 5]
+    return noise
+
+
+def chunked(client, devices, n, d, dtype, make, *shape):
+    """Return n rows as a persisted Dask array: an equal chunk from each worker, on the first `devices` GPUs."""
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = workers[:devices] if device.GPU else workers
+    rows, xp = n // len(workers), arrays()
     parts = [
-        client.submit(make, number, rows, *arguments, workers=[worker], pure=False)
+        client.submit(make, number, rows, dtype, xp, *shape, workers=[worker], pure=False)
         for number, worker in enumerate(workers)
     ]
     meta = xp.empty((0, 0), dtype)
@@ -90,26 +115,12 @@ def free_memory(client):
     yield
     gc.collect()
     if device.GPU:
-        free = cupy().get_default_memory_pool().free_all_blocks
-        free()
-        client.run(
-            lambda: (gc.collect(), cupy().get_default_memory_pool().free_all_blocks()) and None
-        )
-
-
-def rows_of(n, d, k, dtype, xp):
-    """Return the rows in this process."""
-    return make_rows(0, n, d, k, dtype, xp)
-
-
-def cupy():
-    import cupy
-
-    return cupy
+        arrays().get_default_memory_pool().free_all_blocks()
+        client.run(lambda: (gc.collect(), arrays().get_default_memory_pool().free_all_blocks())[1])
 
 
 def fit_scikit_learn(n, d, k, dtype, client, devices):
-    X, init = rows_of(n, d, k, dtype, np), start(d, k)[1].astype(dtype)
+    X, init = make_rows(0, n, dtype, np, d, k), start(d, k)[1].astype(dtype)
     model = sklearn.cluster.KMeans(
         k, init=init, n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd"
     )
@@ -117,7 +128,7 @@ def fit_scikit_learn(n, d, k, dtype, client, devices):
 
 
 def fit_dask_ml(n, d, k, dtype, client, devices):
-    X, init = rows_of(n, d, k, dtype, np), start(d, k)[1].astype(dtype)
+    X, init = make_rows(0, n, dtype, np, d, k), start(d, k)[1].astype(dtype)
     collection = da.from_array(X, chunks=(-(-n // (dask.system.CPU_COUNT * 2)), -1))
     model = DaskMLKMeans(k, init=init, max_iter=ITERATIONS, tol=0)
 
@@ -129,9 +140,7 @@ def fit_dask_ml(n, d, k, dtype, client, devices):
 
 
 def fit_ours(n, d, k, dtype, client, devices):
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    workers = workers[:devices] if device.GPU else workers
-    X = chunked(n, d, make_rows, (d, k, dtype, cupy() if device.GPU else np), workers)
+    X = chunked(client, devices, n, d, dtype, make_rows, d, k)
     model = kmeans.KMeans(k, init=start(d, k)[1], max_iter=ITERATIONS, tol=0)
     return lambda: model.fit(X).cluster_centers_, X
 
@@ -139,8 +148,8 @@ def fit_ours(n, d, k, dtype, client, devices):
 def fit_cuml(n, d, k, dtype, client, devices):
     import cuml.cluster
 
-    X = rows_of(n, d, k, dtype, cupy())
-    init = cupy().asarray(start(d, k)[1].astype(dtype))
+    X = make_rows(0, n, dtype, arrays(), d, k)
+    init = arrays().asarray(start(d, k)[1].astype(dtype))
     options = {"n_init": 1, "max_iter": ITERATIONS, "tol": 1e-30, "random_state": 0}
     model = cuml.cluster.KMeans(n_clusters=k, init=init, **options)
     return lambda: model.fit(X).cluster_centers_, X
@@ -149,9 +158,8 @@ def fit_cuml(n, d, k, dtype, client, devices):
 def fit_cuml_mnmg(n, d, k, dtype, client, devices):
     from cuml.dask.cluster import KMeans
 
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])[:devices]
-    X = chunked(n, d, make_rows, (d, k, dtype, cupy()), workers)
-    init = cupy().asarray(start(d, k)[1].astype(dtype))
+    X = chunked(client, devices, n, d, dtype, make_rows, d, k)
+    init = arrays().asarray(start(d, k)[1].astype(dtype))
     model = KMeans(
         client=client, n_clusters=k, init=init, max_iter=ITERATIONS, tol=1e-30, random_state=0
     )
@@ -162,7 +170,7 @@ def fit_flash(n, d, k, dtype, client, devices):
     import torch
     from flash_kmeans import batch_kmeans_Euclid
 
-    X = rows_of(n, d, k, dtype, cupy())
+    X = make_rows(0, n, dtype, arrays(), d, k)
     tensor = torch.from_dlpack(X)[None]
     init = torch.as_tensor(start(d, k)[1].astype(dtype), device=tensor.device)[None]
 
@@ -171,7 +179,7 @@ def fit_flash(n, d, k, dtype, client, devices):
             tensor, k, max_iters=ITERATIONS, tol=-1.0, init_centroids=init
         )[1]
         torch.cuda.synchronize()
-        return cupy().from_dlpack(centers[0])
+        return arrays().from_dlpack(centers[0])
 
     return fit, X
 
@@ -204,10 +212,11 @@ def cases():
 
 def inertia_of(X, centers):
     """Return the sum of squared distances of all rows to their nearest centre, in float64."""
-    centers = np.asarray(kmeans._to_host(centers), dtype=np.float64)
+    centers = kmeans._to_host(centers).astype(np.float64)
 
     def inertia(chunk):
-        return kmeans.step(chunk, centers.astype(chunk.dtype))[2]
+        blocks = (chunk[first : first + AT_ONCE] for first in range(0, len(chunk), AT_ONCE))
+        return sum(kmeans.step(block.astype(np.float64), centers)[2] for block in blocks)
 
     if isinstance(X, da.Array):
         return sum(dask.compute(*map(dask.delayed(inertia), X.to_delayed().ravel())))
@@ -234,14 +243,6 @@ def test_fit(benchmark, client, engine, n, d, k, dtype, devices):
     benchmark.extra_info["inertia"] = inertia_of(X, centers) / n
 
 
-def make_apart(number, rows, dtype, xp):
-    """Return one chunk of rows around APART."""
-    random = xp.random.default_rng(number)
-    noise = STD * random.standard_normal((rows, 2), dtype="float32").astype(dtype)
-    noise += xp.asarray(APART, dtype)[xp.arange(rows, dtype="int32") % 5]
-    return noise
-
-
 def whole_cases():
     """Yield (engine, dtype, devices) of the whole fits."""
     for devices in range(1, N_DEVICES + 1):
@@ -254,10 +255,7 @@ def whole_cases():
 @pytest.mark.parametrize(("engine", "dtype", "devices"), list(whole_cases()))
 def test_whole_fit(benchmark, client, engine, dtype, devices):
     """k-means|| and at most twenty iterations; the inertia is that over the ideal one, n d std^2."""
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    workers = workers[:devices] if device.GPU else workers
-    xp = cupy() if device.GPU else np
-    X = chunked(WHOLE, 2, make_apart, (dtype, xp), workers)
+    X = chunked(client, devices, WHOLE, 2, dtype, make_apart)
     options = {"n_clusters": 5, "max_iter": ITERATIONS, "random_state": 0}
     if engine == "cuML, MNMG":
         from cuml.dask.cluster import KMeans
@@ -283,9 +281,7 @@ class TimedShard(kmeans.Shard):
 @pytest.mark.parametrize("devices", range(1, N_DEVICES + 1))
 def test_iteration(benchmark, client, devices):
     """One iteration as Dask does it, and the slowest of the steps that the workers do meanwhile."""
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
-    workers = workers[:devices] if device.GPU else workers
-    X = chunked(WHOLE, 2, make_apart, ("float32", cupy() if device.GPU else np), workers)
+    X = chunked(client, devices, WHOLE, 2, "float32", make_apart)
     shards = kmeans._Shards(X, TimedShard)
     centers = APART.astype("float32")
     info = {"engine": "kmeans.py", "rows": WHOLE, "features": 2, "clusters": 5, "dtype": "float32"}
@@ -301,19 +297,15 @@ def test_iteration(benchmark, client, devices):
 @pytest.mark.parametrize("n", [5 * 10**7, 10**9] if device.GPU else [10**6, 10**7])
 def test_limit(benchmark, n, what, dtype):
     """One step over the rows, without Dask, and a copy of the rows, for the bytes that a second moves."""
-    xp = cupy() if device.GPU else np
     n //= np.dtype(dtype).itemsize // 4  # the same bytes
-    X, centers = make_apart(0, n, dtype, xp), APART.astype(dtype)
-    target = xp.empty_like(X)
-
-    def call():
-        if what == "step":
-            return kmeans.step(X, centers)
-        xp.copyto(target, X)
-        if device.GPU:
-            xp.cuda.Device().synchronize()
-
+    xp = arrays()
+    X = make_apart(0, n, dtype, xp)
+    calls = {
+        "copy": (xp.copyto, xp.empty_like(X), X),
+        "step": (kmeans.step, X, APART.astype(dtype)),
+    }
     info = {"engine": what, "rows": n, "features": 2, "clusters": 5, "dtype": dtype}
+    call = functools.partial(finished, *calls[what])
     run(benchmark, call, 50, what="limit", devices=1, iterations=1, inertia=None, **info)
 
 
@@ -321,17 +313,11 @@ def test_limit(benchmark, n, what, dtype):
 def test_wide_limit(benchmark, what):
     """One step over wide rows, without Dask, and the matrix product of rows and centroids."""
     n, d, k = WIDE
-    xp = cupy() if device.GPU else np
-    X = make_rows(0, n, d, k, "float32", xp)
-    centers = start(d, k)[1].astype("float32")
-    weights, target = xp.asarray(centers.T.copy()), xp.empty((n, k), "float32")
-
-    def call():
-        if what == "step":
-            return kmeans.step(X, centers)
-        xp.matmul(X, weights, out=target)
-        if device.GPU:
-            xp.cuda.Device().synchronize()
-
+    xp = arrays()
+    X, centers = make_rows(0, n, "float32", xp, d, k), start(d, k)[1].astype("float32")
+    call = functools.partial(finished, kmeans.step, X, centers)
+    if what == "matrix product":
+        target = xp.empty((n, k), "float32")
+        call = functools.partial(finished, xp.matmul, X, xp.asarray(centers.T.copy()), out=target)
     info = {"engine": what, "rows": n, "features": d, "clusters": k, "dtype": "float32"}
     run(benchmark, call, 10, what="limit", devices=1, iterations=1, inertia=None, **info)

@@ -56,11 +56,6 @@ def put(device):
     return cupy.array
 
 
-def host(array):
-    """Return an array as NumPy."""
-    return kmeans._to_host(array)
-
-
 def blobs(n, d, k, dtype="float64", seed=0, spread=2.0):
     """Return n rows of d features around k centres; clusters overlap."""
     return make_blobs(n, d, centers=k, cluster_std=spread, random_state=seed)[0].astype(dtype)
@@ -106,7 +101,7 @@ def test_nearest(put, d, k, dtype, layout):
     X = blobs(5003, d, k, dtype)
     centers = X[:k].copy()
     squared = ((X[:, None, :].astype("float64") - centers) ** 2).sum(axis=2)
-    labels, distances = map(host, kmeans.nearest(in_layout(X, layout, put), centers))
+    labels, distances = map(kmeans._to_host, kmeans.nearest(in_layout(X, layout, put), centers))
     assert labels.dtype == np.int32 and distances.dtype == dtype
     wrong = (labels != squared.argmin(axis=1)).mean()
     assert wrong <= (2e-3 if dtype == "float32" else 0)
@@ -134,7 +129,7 @@ def test_fit_is_scikit_learns_from_the_same_start(client, put, d, k, dtype):
     expected = as_scikit_learn(X, X[:k], **options)
     collection = da.from_array(X, chunks=(3001, -1)).map_blocks(put)
     model = kmeans.KMeans(k, init=X[:k], **options).fit(collection)
-    labels = host(model.predict(collection).compute())
+    labels = kmeans._to_host(model.predict(collection).compute())
     assert (labels != expected.labels_).mean() <= (1e-3 if dtype == "float32" else 0)
     assert model.inertia_ == pytest.approx(
         expected.inertia_, rel=1e-4 if dtype == "float32" else 1e-6
@@ -162,7 +157,9 @@ def test_an_empty_cluster_gets_the_row_that_fits_worst(client, put):
     collection = da.from_array(X, chunks=(3001, -1)).map_blocks(put)
     model = kmeans.KMeans(5, init=init, max_iter=60, tol=0).fit(collection)
     assert model.inertia_ == pytest.approx(expected.inertia_, rel=1e-6)
-    np.testing.assert_array_equal(host(model.predict(collection).compute()), expected.labels_)
+    np.testing.assert_array_equal(
+        kmeans._to_host(model.predict(collection).compute()), expected.labels_
+    )
 
 
 def test_fewer_chunks_than_workers_and_fewer_distinct_rows_than_clusters(client, put):
