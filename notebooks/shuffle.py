@@ -39,9 +39,8 @@ def make_part(number, rows):
     return cudf.DataFrame({"key": ride * 7919 % 1_000_000_007, "ride": ride, "minutes": ride * 0.5})
 
 
-def measure(client, rows, method):
+def measure(client, workers, rows, method):
     """Return (seconds of the first shuffle, seconds of a warm one, rows that came out) for one method."""
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     count = PARTS_PER_WORKER * len(workers)
     parts = [
         client.submit(
@@ -71,10 +70,10 @@ def run(protocol, methods, rows):
         options["rmm_pool_size"] = 8 * ROW_BYTES * rows
     measurements = []
     with LocalCUDACluster(**options) as cluster, Client(cluster) as client:
-        n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        rows -= rows % (PARTS_PER_WORKER * n_workers)
+        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        rows -= rows % (PARTS_PER_WORKER * len(workers))
         for method in methods:
-            first, warm, came_out = measure(client, rows, method)
+            first, warm, came_out = measure(client, workers, rows, method)
             assert came_out == rows, f"{protocol}, {method}: {rows - came_out} rows lost"
             measurements.append(
                 {
@@ -82,7 +81,7 @@ def run(protocol, methods, rows):
                     "method": method,
                     "rows": rows,
                     "bytes": rows * ROW_BYTES,
-                    "n_workers": n_workers,
+                    "n_workers": len(workers),
                     "seconds_first": round(first, 4),
                     "seconds_warm": round(warm, 4),
                 }
@@ -93,10 +92,11 @@ def run(protocol, methods, rows):
 def record(file, measurements):
     """Add measurements to a file; end with a line that says why if it comes from another machine or version."""
     file = Path(file)
-    known = {"ran_on": machine(), "measurements": []}
+    here = machine()
+    known = {"ran_on": here, "measurements": []}
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
-    if known["ran_on"] != machine():
+    if known["ran_on"] != here:
         sys.exit(f"{file.name} was recorded on {known['ran_on']}: remove it to record anew.")
     known["measurements"] += measurements
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
@@ -112,8 +112,9 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)  # p2p announces each shuffle
     measurements = run(options.protocol, options.method, options.rows)
+    ran_on = machine()
     for measurement in measurements:
-        print(json.dumps({**measurement, "ran_on": machine()}), flush=True)
+        print(json.dumps({**measurement, "ran_on": ran_on}), flush=True)
     if options.record:
         record(options.record, measurements)
 
