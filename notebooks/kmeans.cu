@@ -1,6 +1,6 @@
 // The kernels of kmeans.py. It puts `#define`s in front: T is float or double; D and K are the numbers of features and
-// clusters where they fit registers, D is 0 where they do not; LAYOUT says how X lies in memory (0: rows together, 1:
-// columns together, 2: any strides); THREADS is the size of a block.
+// clusters where a kernel is compiled for them, else 0; LAYOUT says how X lies in memory (0: rows together, 1: columns
+// together, 2: any strides); THREADS is the size of a block; WIDE asks for the kernels of many features and clusters.
 
 __device__ __forceinline__ double warp_sum(double value)
 {
@@ -17,12 +17,15 @@ __device__ __forceinline__ double dice(unsigned long long seed, unsigned long lo
     return ((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-#if D > 0 && K > 0
+#if D > 0 && K > 0 && !WIDE
+// Passed by value, so that each is an operand in constant memory and takes no register.
+struct Centers { T center[K][D], origin[D]; };
+
 // What one thread has summed up, in registers: of each cluster the rows' differences to one origin, and their number.
 // The count is of T as well: it is added where the sums are, and exact as long as a thread has fewer than 2^24 rows.
-struct Sums { T sum[K][D]; T count[K]; T inertia; };
+struct Sums { T sum[K][D], count[K], inertia; };
 
-__device__ __forceinline__ void add(const T (&x)[D], const T (&c)[K][D], const T (&origin)[D], Sums &s)
+__device__ __forceinline__ void add(const T (&x)[D], const Centers &c, Sums &s)
 {
     T best = 0;
     int label = 0;
@@ -30,39 +33,39 @@ __device__ __forceinline__ void add(const T (&x)[D], const T (&c)[K][D], const T
     for (int j = 0; j < K; ++j) {
         T squared = 0;
         #pragma unroll
-        for (int f = 0; f < D; ++f) { const T difference = x[f] - c[j][f]; squared += difference * difference; }
-        if (j == 0) best = squared;
-        else { label = squared < best ? j : label; best = squared < best ? squared : best; }
+        for (int f = 0; f < D; ++f) { const T difference = x[f] - c.center[j][f]; squared += difference * difference; }
+        const bool closer = j == 0 || squared < best;
+        label = closer ? j : label;
+        best = closer ? squared : best;
     }
     s.inertia += best;
     #pragma unroll
-    for (int j = 0; j < K; ++j) if (label == j) {  // predicated adds: no branch, no index into registers
-        s.count[j] += 1;
+    for (int j = 0; j < K; ++j) {  // no branch, no index into registers
+        const T hit = label == j;
+        s.count[j] += hit;
         #pragma unroll
-        for (int f = 0; f < D; ++f) s.sum[j][f] += x[f] - origin[f];
+        for (int f = 0; f < D; ++f) s.sum[j][f] += hit * (x[f] - c.origin[f]);
     }
 }
 
-// One Lloyd step for few features and clusters. X: n rows. centers: K x D, and one row more, the origin.
-// out: for each block, K x (D + 1) sums and counts, and the inertia.
+// One Lloyd step for few features and clusters. X: n rows. out: k x (d + 1) sums and counts, and the inertia; then as
+// many values of each block, and a number of ended blocks that must be 0 at the start.
 extern "C" __global__ void __launch_bounds__(THREADS)
-lloyd(const T *X, long long n, long long row, long long column, const T *centers, double *out)
+lloyd(const T *X, long long n, long long row, long long column, const Centers centers, double *out)
 {
     constexpr int N = 16 / sizeof(T);  // rows that a thread takes at a time, by 16-byte loads
     struct alignas(16) Vector { T v[N]; };
-    T c[K][D], origin[D];
     Sums s;
-    #pragma unroll
-    for (int f = 0; f < D; ++f) origin[f] = centers[K * D + f];
     #pragma unroll
     for (int j = 0; j < K; ++j) {
         s.count[j] = 0;
         #pragma unroll
-        for (int f = 0; f < D; ++f) { c[j][f] = centers[j * D + f]; s.sum[j][f] = 0; }
+        for (int f = 0; f < D; ++f) s.sum[j][f] = 0;
     }
     s.inertia = 0;
     const long long first = blockIdx.x * (long long)THREADS + threadIdx.x, stride = gridDim.x * (long long)THREADS;
     const long long groups = LAYOUT == 2 ? 0 : n / N;
+    #pragma unroll 1
     for (long long g = first; g < groups; g += stride) {
         Vector v[D];
         #pragma unroll
@@ -73,18 +76,20 @@ lloyd(const T *X, long long n, long long row, long long column, const T *centers
             T x[D];
             #pragma unroll
             for (int f = 0; f < D; ++f) x[f] = LAYOUT == 0 ? v[(i * D + f) / N].v[(i * D + f) % N] : v[f].v[i];
-            add(x, c, origin, s);
+            add(x, centers, s);
         }
     }
+    #pragma unroll 1
     for (long long i = groups * N + first; i < n; i += stride) {
         T x[D];
         #pragma unroll
         for (int f = 0; f < D; ++f) x[f] = X[i * row + f * column];
-        add(x, c, origin, s);
+        add(x, centers, s);
     }
     // one sum for the block, in double: the threads of a warp, then the warps
-    constexpr int VALUES = K * (D + 1) + 1;
-    __shared__ double part[THREADS / 32][VALUES];
+    constexpr int VALUES = K * (D + 1) + 1, WARPS = THREADS / 32;
+    __shared__ double part[WARPS][VALUES];
+    __shared__ bool last;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     #pragma unroll
     for (int j = 0; j < K; ++j) {
@@ -99,18 +104,134 @@ lloyd(const T *X, long long n, long long row, long long column, const T *centers
     const double total = warp_sum(s.inertia);
     if (lane == 0) part[warp][VALUES - 1] = total;
     __syncthreads();
+    double *blocks = out + VALUES;
     for (int value = threadIdx.x; value < VALUES; value += THREADS) {
         double sum = 0;
-        for (int w = 0; w < THREADS / 32; ++w) sum += part[w][value];
-        out[blockIdx.x * (long long)VALUES + value] = sum;
+        for (int w = 0; w < WARPS; ++w) sum += part[w][value];
+        blocks[blockIdx.x * (long long)VALUES + value] = sum;
+    }
+    // one sum for all: by the block that ends last, in the order of the blocks, so that every run gives the same
+    __threadfence();
+    __syncthreads();
+    unsigned *ended = (unsigned *)(blocks + gridDim.x * (long long)VALUES);
+    if (threadIdx.x == 0) last = atomicAdd(ended, 1u) == gridDim.x - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    for (int value = warp; value < VALUES; value += WARPS) {
+        double sum = 0;
+        for (unsigned block = lane; block < gridDim.x; block += 32) sum += __ldcg(blocks + block * (long long)VALUES + value);
+        sum = warp_sum(sum);
+        if (lane == 0) out[value] = sum;
     }
 }
 #endif
 
-// A step, or labels alone, for any number of features and clusters: one warp a row. scores + constants: k for each row,
-// the smaller the nearer, each off by at most (slack x |row - shift| + floor) / 2. So they only name candidates, and the
-// squared differences of these decide. shift, labels, distances, sums and counts may be null. part: shared memory for
-// the block's sums (k x d of T) and counts (k of unsigned), used if in_shared.
+// What the kernels below know of a row: `scores` and `constants` of the k centres add up to numbers that are the smaller
+// the nearer, each off by at most (slack x |row - shift| + floor) / 2. So they only name candidates, and the squared
+// differences of these decide. `part` is shared memory for a block's sums (k x d of T) and counts, used if in_shared.
+
+#if WIDE
+// A step for up to a few hundred features and clusters: one warp a row, its numbers spread over the lanes' registers, the
+// next row's on their way meanwhile. scores may be null (one cluster), and shift.
+extern "C" __global__ void __launch_bounds__(THREADS)
+lloyd_wide(const T *X, long long n, long long row, long long column, const T *scores, const T *constants, T slack, T floor,
+           const T *shift, const T *centers, double *sums, unsigned long long *counts, double *inertia, int in_shared)
+{
+    constexpr int S = (K + 31) / 32, F = (D + 31) / 32;  // scores and features of a lane
+    extern __shared__ unsigned char memory[];
+    T *part = (T *)memory;
+    unsigned *counted = (unsigned *)(part + K * D);
+    if (in_shared) {
+        for (int e = threadIdx.x; e < K * D; e += THREADS) part[e] = 0;
+        for (int j = threadIdx.x; j < K; j += THREADS) counted[j] = 0;
+        __syncthreads();
+    }
+    const unsigned all = 0xffffffffu;
+    const T infinite = __int_as_float(0x7f800000);
+    const int lane = threadIdx.x % 32;
+    const long long warps = (long long)gridDim.x * THREADS / 32;
+    T constant[S], score[S], x[F], next_score[S], next_x[F];
+    #pragma unroll
+    for (int s = 0; s < S; ++s) constant[s] = lane + 32 * s < K ? constants[lane + 32 * s] : infinite;
+    auto load = [&](long long i) {
+        #pragma unroll
+        for (int s = 0; s < S; ++s)
+            next_score[s] = scores && lane + 32 * s < K ? scores[i * K + lane + 32 * s] : (T)0;
+        #pragma unroll
+        for (int f = 0; f < F; ++f)
+            next_x[f] = lane + 32 * f < D ? X[i * row + (lane + 32 * f) * column] : (T)0;
+    };
+    double mine = 0;
+    long long i = (blockIdx.x * (long long)THREADS + threadIdx.x) / 32;
+    if (i < n) load(i);
+    for (; i < n; i += warps) {
+        T best = infinite, length = 0;
+        #pragma unroll
+        for (int s = 0; s < S; ++s) { score[s] = next_score[s] + constant[s]; best = min(best, score[s]); }
+        #pragma unroll
+        for (int f = 0; f < F; ++f) {
+            x[f] = next_x[f];
+            const T centred = x[f] - (shift && lane + 32 * f < D ? shift[lane + 32 * f] : (T)0);
+            length += centred * centred;
+        }
+        if (i + warps < n) load(i + warps);
+        for (int offset = 16; offset; offset /= 2) {
+            best = min(best, __shfl_xor_sync(all, best, offset));
+            length += __shfl_xor_sync(all, length, offset);
+        }
+        const T limit = best + slack * sqrt(length) + floor;
+        unsigned own = 0;  // candidates among this lane's centres, a bit each
+        #pragma unroll
+        for (int s = 0; s < S; ++s) own |= (lane + 32 * s < K && score[s] <= limit ? 1u : 0u) << s;
+        unsigned near = __ballot_sync(all, own);
+        unsigned bits = __shfl_sync(all, own, near ? __ffs(near) - 1 : 0);
+        int label = near ? 32 * (__ffs(bits) - 1) + __ffs(near) - 1 : 0;  // none: the row is not finite
+        if (near & (near - 1) || bits & (bits - 1)) {
+            T nearest = infinite;
+            for (; near; near &= near - 1) {
+                const int source = __ffs(near) - 1;
+                for (bits = __shfl_sync(all, own, source); bits; bits &= bits - 1) {
+                    const int j = 32 * (__ffs(bits) - 1) + source;
+                    T squared = 0;
+                    #pragma unroll
+                    for (int f = 0; f < F; ++f) {
+                        const T difference = lane + 32 * f < D ? x[f] - centers[j * D + lane + 32 * f] : (T)0;
+                        squared += difference * difference;
+                    }
+                    for (int offset = 16; offset; offset /= 2) squared += __shfl_xor_sync(all, squared, offset);
+                    if (squared < nearest || (squared == nearest && j < label)) { label = j; nearest = squared; }
+                }
+            }
+        }
+        T squared = 0;
+        #pragma unroll
+        for (int f = 0; f < F; ++f) {
+            if (lane + 32 * f >= D) break;
+            const int e = label * D + lane + 32 * f;
+            const T difference = x[f] - centers[e];
+            squared += difference * difference;
+            if (in_shared) atomicAdd(&part[e], difference);
+            else atomicAdd(&sums[e], (double)difference);
+        }
+        mine += squared;
+        if (lane == 0) {
+            if (in_shared) atomicAdd(&counted[label], 1u);
+            else atomicAdd(&counts[label], 1ULL);
+        }
+    }
+    mine = warp_sum(mine);
+    if (lane == 0) atomicAdd(inertia, mine);
+    if (in_shared) {
+        __syncthreads();
+        for (int e = threadIdx.x; e < K * D; e += THREADS) atomicAdd(&sums[e], (double)part[e]);
+        for (int j = threadIdx.x; j < K; j += THREADS) atomicAdd(&counts[j], (unsigned long long)counted[j]);
+    }
+}
+#endif
+
+// A step, or labels alone, for any number of features and clusters: one warp a row. scores (for one cluster), shift,
+// labels, distances, sums, counts and inertia may be null.
 extern "C" __global__ void __launch_bounds__(1024)
 assign(const T *X, long long n, int d, int k, long long row, long long column, const T *scores, const T *constants,
        T slack, T floor, const T *shift, const T *centers, int *labels, T *distances, double *sums,
@@ -129,21 +250,17 @@ assign(const T *X, long long n, int d, int k, long long row, long long column, c
     const long long warps = (long long)gridDim.x * blockDim.x / 32;
     double mine = 0;
     for (long long i = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32; i < n; i += warps) {
-        const T *score = scores + i * k;
-        T best = score[0] + constants[0], length = 0;
+        auto score = [&](int j) { return (scores ? scores[i * k + j] : (T)0) + constants[j]; };
+        T best = score(0), length = 0;
         #pragma unroll 8
-        for (int j = lane; j < k; j += 32) {
-            const T value = score[j] + constants[j];
-            best = value < best ? value : best;
-        }
+        for (int j = lane; j < k; j += 32) best = min(best, score(j));
         #pragma unroll 4
         for (int f = lane; f < d; f += 32) {
             const T x = X[i * row + f * column] - (shift ? shift[f] : (T)0);
             length += x * x;
         }
         for (int offset = 16; offset; offset /= 2) {
-            const T other = __shfl_xor_sync(all, best, offset);
-            best = other < best ? other : best;
+            best = min(best, __shfl_xor_sync(all, best, offset));
             length += __shfl_xor_sync(all, length, offset);
         }
         const T limit = best + slack * sqrt(length) + floor;
@@ -151,7 +268,7 @@ assign(const T *X, long long n, int d, int k, long long row, long long column, c
         T nearest = 0;
         for (int base = 0; base < k; base += 32) {
             const int own = base + lane;
-            unsigned near = __ballot_sync(all, own < k && score[min(own, k - 1)] + constants[min(own, k - 1)] <= limit);
+            unsigned near = __ballot_sync(all, own < k && score(min(own, k - 1)) <= limit);
             for (; near; near &= near - 1) {
                 const int j = base + __ffs(near) - 1;
                 T squared = 0;

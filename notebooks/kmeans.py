@@ -162,7 +162,7 @@ def _cpu_draw(X, candidates, factor, seed, first):
 
 # --- the step on a GPU -------------------------------------------------------------------------------------------
 
-REGISTERS = 128  # of a thread, for centroids, sums, counts and the rows at hand: what needs more takes `assign`
+AT_HAND = 128  # numbers of 4 bytes, for a thread's centroids, sums, counts and rows: `lloyd` is for no more
 THREADS = 256
 BLOCKS = 8  # for each multiprocessor
 SCORES = 2**29  # bytes of scores that `assign` works on at a time
@@ -178,6 +178,7 @@ def _kernel(name, dtype, **macros):
         "D": 0,
         "K": 0,
         "THREADS": THREADS,
+        "WIDE": 0,
     } | macros
     source = "".join(f"#define {key} {value}\n" for key, value in macros.items())
     source += Path(__file__).with_name("kmeans.cu").read_text(encoding="utf-8")
@@ -190,6 +191,14 @@ def _attribute(name):
     import cupy
 
     return cupy.cuda.Device().attributes[name]
+
+
+@functools.cache
+def _resident_blocks(kernel):
+    """Return how many blocks of a kernel the GPU runs at the same time, as far as registers decide."""
+    registers = -(-kernel.num_regs // 8) * 8 * THREADS  # allotted by eights
+    at_once = _attribute("MaxRegistersPerMultiprocessor") // registers
+    return _attribute("MultiProcessorCount") * max(1, min(at_once, BLOCKS))
 
 
 def _steps(X):
@@ -206,22 +215,41 @@ def _layout(X):
     return 2
 
 
+def _is_narrow(X, centers):
+    """Tell whether features and clusters are so few that `lloyd` has all it needs at hand."""
+    k, d = centers.shape
+    return (k * (2 * d + 1) + 4 * d) * X.itemsize // 4 <= AT_HAND
+
+
+def _lloyd(X, centers, origin):
+    """Start `lloyd` on the GPU without waiting; return its total, k x (d + 1) sums and counts, then the inertia."""
+    import cupy
+
+    k, d = centers.shape
+    kernel = _kernel("lloyd", X.dtype.name, D=d, K=k, LAYOUT=_layout(X))
+    blocks = max(1, min(_resident_blocks(kernel), -(-len(X) // THREADS)))
+    values = k * (d + 1) + 1
+    out = cupy.zeros((blocks + 1) * values + 1)
+    placed = np.concatenate([centers, origin[None]])
+    by_value = placed.reshape(-1).view(f"V{placed.nbytes}")  # the struct Centers
+    kernel((blocks,), (THREADS,), (X, np.int64(len(X)), *_steps(X), by_value, out))
+    return out[:values]
+
+
 def _gpu_step(X, centers):
     import cupy
 
     k, d = centers.shape
-    if (k * (2 * d + 1) + 4 * d) * X.itemsize // 4 > REGISTERS:
+    if not _is_narrow(X, centers):
         sums, counts, inertia = cupy.zeros((k, d)), cupy.zeros(k, np.uint64), cupy.zeros(1)
-        _assign(X, centers, sums=sums, counts=counts, inertia=inertia)
+        if threads := _wide_threads(X, centers):
+            _lloyd_wide(X, centers, threads, sums, counts, inertia)
+        else:
+            _assign(X, centers, sums=sums, counts=counts, inertia=inertia)
         return sums.get(), counts.get().astype(np.int64), float(inertia[0])
     # sums of differences to one origin in the middle, so that float32 keeps its digits far from zero
     origin = centers.mean(axis=0, dtype=np.float64).astype(X.dtype)
-    on_device = cupy.asarray(np.concatenate([centers, origin[None]]))
-    blocks = max(1, min(BLOCKS * _attribute("MultiProcessorCount"), -(-len(X) // THREADS)))
-    out = cupy.empty((blocks, k * (d + 1) + 1))
-    kernel = _kernel("lloyd", X.dtype.name, D=d, K=k, LAYOUT=_layout(X))
-    kernel((blocks,), (THREADS,), (X, np.int64(len(X)), *_steps(X), on_device, out))
-    total = out.sum(axis=0).get()
+    total = _lloyd(X, centers, origin).get()
     clusters = total[:-1].reshape(k, d + 1)
     counts = clusters[:, -1].astype(np.int64)
     moved = origin.astype(np.float64) - centers.astype(np.float64)
@@ -245,11 +273,11 @@ def _fast_product(dtype):
         cupy._core.set_compute_type(dtype, before)
 
 
-def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, inertia=None):
-    """Find each row's nearest centre and fill the CuPy arrays that are given: `assign` in kmeans.cu.
+def _scored(X, centers):
+    """Yield slices of X, and of each what the kernels know of its rows: scores and their bounds (kmeans.cu).
 
-    A matrix product gives the scores |row - centre|^2 - |row - middle|^2, fast and roughly; the kernel computes the
-    differences of those centres that the product's error bound leaves.
+    A matrix product gives the scores |row - centre|^2 - |row - middle|^2, fast and roughly; the kernels compute the
+    differences of those centres that the product's error bound leaves. With one centre there are no scores.
     """
     import cupy
 
@@ -258,44 +286,69 @@ def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, ine
     middle = exact.mean(axis=0).astype(X.dtype).astype(np.float64)
     apart = exact - middle
     squared = (apart**2).sum(axis=1)
-    far = (middle**2).sum() > 16 * squared.mean()  # the bound would be wide: shift the rows
+    # far from zero the bound would be wide: shift the rows
+    far = k > 1 and (middle**2).sum() > 16 * squared.mean()
     constants = squared + (0 if far else 2 * apart @ middle)
     weights = cupy.asarray(np.ascontiguousarray(-2 * apart.T), X.dtype)
     on_device, shift = cupy.asarray(centers), cupy.asarray(middle, X.dtype)
-    shared = k * d * X.itemsize + 4 * k
-    room = _attribute("MaxSharedMemoryPerBlockOptin")
-    shared = shared if sums is not None and shared <= room else 0
-    kernel = _kernel("assign", X.dtype.name)
-    if shared:
-        kernel.max_dynamic_shared_size_bytes = shared
-    rows = max(1024, SCORES // (k * X.itemsize))
-    scores = cupy.empty((min(rows, len(X)), k), X.dtype)
+    rows, scores = len(X), 0
+    if k > 1:
+        rows = max(1024, SCORES // (k * X.itemsize))
+        scores = cupy.empty((min(rows, len(X)), k), X.dtype)
     with _fast_product(X.dtype) as precision:
         rounding = (d + 8) * np.finfo(X.dtype).eps  # of sums of d products
-        slack = 2 * 2 * (precision + 4 * rounding) * np.sqrt(squared.max())
-        floor = 2 * rounding * np.abs(constants).max()
-        bounds = X.dtype.type(slack), X.dtype.type(floor), shift if far else 0
-        added = cupy.asarray(constants, X.dtype)
+        slack = X.dtype.type(2 * 2 * (precision + 4 * rounding) * np.sqrt(squared.max()))
+        floor = X.dtype.type(2 * rounding * np.abs(constants).max())
+        known = cupy.asarray(constants, X.dtype), slack, floor, shift if far else 0, on_device
         for start in range(0, len(X), rows):
             part = X[start : start + rows]
-            cupy.matmul(part - shift if far else part, weights, out=scores[: len(part)])
-            own = [
-                None if array is None else array[start : start + rows]
-                for array in (labels, distances)
-            ]
-            pointers = [0 if array is None else array for array in (*own, sums, counts, inertia)]
-            sizes = np.int64(len(part)), np.int32(d), np.int32(k), *_steps(part)
-            arguments = (
-                part,
-                *sizes,
-                scores,
-                added,
-                *bounds,
-                on_device,
-                *pointers,
-                np.int32(bool(shared)),
-            )
-            kernel((_attribute("MultiProcessorCount"),), (1024,), arguments, shared_mem=shared)
+            if k > 1:
+                cupy.matmul(part - shift if far else part, weights, out=scores[: len(part)])
+            yield slice(start, start + len(part)), (scores, *known)
+
+
+def _room_for_sums(X, centers):
+    """Return the bytes of shared memory for a block's sums and counts; 0 if a block may not have so many."""
+    k, d = centers.shape
+    needed = k * d * X.itemsize + 4 * k
+    return needed if needed <= _attribute("MaxSharedMemoryPerBlockOptin") else 0
+
+
+def _launch(kernel, threads, arguments, shared):
+    """Run a kernel on as many threads as a GPU holds at 64 registers each."""
+    if shared:
+        kernel.max_dynamic_shared_size_bytes = shared
+    blocks = _attribute("MultiProcessorCount") * 1024 // threads
+    kernel((blocks,), (threads,), (*arguments, np.int32(bool(shared))), shared_mem=shared)
+
+
+def _assign(X, centers, labels=None, distances=None, sums=None, counts=None, inertia=None):
+    """Find each row's nearest centre and fill the CuPy arrays that are given: `assign` in kmeans.cu."""
+    kernel = _kernel("assign", X.dtype.name)
+    shared = _room_for_sums(X, centers) if sums is not None else 0
+    k, d = (np.int32(size) for size in centers.shape)
+    for part, known in _scored(X, centers):
+        own = [array if array is None else array[part] for array in (labels, distances)]
+        wanted = [0 if array is None else array for array in (*own, sums, counts, inertia)]
+        sizes = np.int64(part.stop - part.start), d, k, *_steps(X)
+        _launch(kernel, 1024, (X[part], *sizes, *known, *wanted), shared)
+
+
+def _wide_threads(X, centers):
+    """Return the block size for `lloyd_wide`, which keeps its rows in registers; 0 if they do not fit."""
+    k, d = centers.shape
+    registers = 24 + (3 * -(-k // 32) + 2 * -(-d // 32)) * X.itemsize // 4
+    return 1024 if registers <= 64 else 512 if registers <= 128 else 0
+
+
+def _lloyd_wide(X, centers, threads, sums, counts, inertia):
+    """Add up sums, counts and inertia as `_assign` does, for sizes that fit registers: `lloyd_wide` in kmeans.cu."""
+    k, d = centers.shape
+    kernel = _kernel("lloyd_wide", X.dtype.name, D=d, K=k, THREADS=threads, WIDE=1)
+    shared = _room_for_sums(X, centers)
+    for part, known in _scored(X, centers):
+        rows = np.int64(part.stop - part.start), *_steps(X)
+        _launch(kernel, threads, (X[part], *rows, *known, sums, counts, inertia), shared)
 
 
 def _gpu_nearest(X, centers):

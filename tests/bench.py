@@ -42,7 +42,8 @@ def measure(more):
             result["inertia"] = float(f"{result['inertia']:.7g}")
         if "step" in item["extra_info"]:
             result["step"] = item["extra_info"]["step"]
-        results.append(result | {"seconds": round(statistics.median(item["stats"]["data"]), 6)})
+        seconds = statistics.median(item["stats"]["data"]) / item["extra_info"].get("calls", 1)
+        results.append(result | {"seconds": round(seconds, 7)})
     return results, status
 
 
