@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import device
 import pytest
@@ -215,3 +216,15 @@ def test_rows_that_fill():
         assert 0.0599 < device.rows_that_fill(0.06, 16, otherwise=7) * 16 / smallest <= 0.06
     else:
         assert device.rows_that_fill(0.06, 16, otherwise=7) == 7
+
+
+@pytest.mark.parametrize(("wanted", "waits"), [("auto", 4), ("gpu", 4), ("cpu", 0)])
+def test_a_timing_waits_for_the_gpu_that_is_in_use(monkeypatch, wanted, waits):
+    """Before and after each call, where CuPy is loaded; nothing else of RAPIDS is asked for."""
+    waited = []
+    gpu = SimpleNamespace(synchronize=lambda: waited.append("for the GPU"))
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: gpu))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setenv("TUTORIAL_DEVICE", wanted)
+    assert device.seconds(int, repeat=2) >= 0
+    assert len(waited) == waits
