@@ -165,7 +165,7 @@ def _cpu_draw(X, candidates, factor, seed, first):
 AT_HAND = 128  # numbers of 4 bytes, for a thread's centroids, sums, counts and rows: `lloyd` is for no more
 THREADS = 256
 BLOCKS = 8  # for each multiprocessor
-SCORES = 2**29  # bytes of scores that `assign` works on at a time
+SCORES = 2**29  # bytes of scores that are worked on at a time
 
 
 @functools.cache
