@@ -22,6 +22,7 @@ from tests.books import ROOT
 
 KEYS = ["rows", "features", "clusters"]
 KEPT = ["what", "engine", *KEYS, "dtype", "devices", "iterations", "inertia"]
+MORE = ["step", "settings", "differ"]  # of some lines
 
 
 def measure(more):
@@ -40,10 +41,12 @@ def measure(more):
         result = {key: item["extra_info"].get(key) for key in KEPT}
         if result["inertia"] is not None:
             result["inertia"] = float(f"{result['inertia']:.7g}")
-        if "step" in item["extra_info"]:
-            result["step"] = item["extra_info"]["step"]
-        seconds = statistics.median(item["stats"]["data"]) / item["extra_info"].get("calls", 1)
-        results.append(result | {"seconds": round(seconds, 7)})
+        more = {
+            key: item["extra_info"][key] for key in MORE if item["extra_info"].get(key) is not None
+        }
+        median = statistics.median(item["stats"]["data"])
+        seconds = (median - item["extra_info"].get("less", 0)) / item["extra_info"].get("calls", 1)
+        results.append(result | more | {"seconds": round(seconds, 7)})
     return results, status
 
 

@@ -1,11 +1,15 @@
 """K-means, engines x sizes x devices; `make bench` runs this through tests/bench.py.
 
-`test_fit`: every engine starts from the same centroids and does the same 20 Lloyd iterations on rows drawn alike,
-which overlap so much that no engine converges before. `test_whole_fit`: from the start to convergence, on groups that
-lie apart. `test_iteration`: what of an iteration is Dask's. `test_limit`, `test_wide_limit`: our step alone, beside a
-copy and a matrix product. Data are in place and the first call is not counted; only cuML's fits of many seconds run
-once, after smaller ones, and Dask-ML's once after a first. Each result is judged: its inertia is computed in float64,
-and compared.
+- `test_settings`: cuML's own settings on large data, of which the best serves in all that follows.
+- `test_fit`: over sizes, and `test_grid`: over features and clusters at the same bytes. Every engine starts from the
+  same centroids, on rows drawn alike, which overlap so much that no engine should converge before its iterations are
+  done; the iterations that it did do are recorded.
+- `test_whole_fit`: from the start to convergence, on groups that lie apart.
+- `test_iteration`, `test_step`, `test_limit`: what of an iteration is Dask's; steps without Dask; a copy, a product.
+- `test_labels`: how many labels differ from those of float64.
+
+Data are in place, the first call is not counted, and the median of three or more is kept. Every engine has a memory
+pool: CuPy's and PyTorch's own, RMM's for cuML. Each result is judged: its inertia is computed in float64, and compared.
 """
 
 import functools
@@ -16,29 +20,39 @@ import warnings
 import dask
 import dask.array as da
 import device
-import kmeans
 import numpy as np
 import pytest
 import sklearn.cluster
 import sklearn.exceptions
 from dask.distributed import Client, wait
 from dask_ml.cluster import KMeans as DaskMLKMeans
+from tutorial.kmeans import KMeans, gpu
+from tutorial.kmeans import step as steps
+from tutorial.kmeans.arrays import to_host
+from tutorial.kmeans.shards import Shard, Shards
 
 ITERATIONS = 20
 N_DEVICES = max(1, len(device.gpus())) if device.GPU else 1
 POWERS = (4, 5, 6, 7, 8) if device.GPU else (4, 5, 6)
 NARROW = [(10**power, 2, 5) for power in POWERS]  # rows, features, clusters
-if device.GPU:
-    NARROW.insert(-1, (5 * 10**7, 2, 5))
 WIDE = (10**7, 128, 256) if device.GPU else (10**5, 128, 64)
+VALUES = 2**27 if device.GPU else 2**20  # of each cell of the grid: half a gigabyte in float32
+GRID = [(VALUES // d, d, k) for d in (2, 8, 32, 128) for k in (5, 64, 256)]
+GRID_ITERATIONS = 5
 MOST_VALUES = {"scikit-learn": 2 * 10**7, "Dask-ML": 2 * 10**6}  # more would take minutes
-LARGE = 10**8  # values from which on cuML's k-means is run once, as it takes seconds
+LEAST_VALUES = {"Dask-ML": 2 * 10**6, "cuML, MNMG": 2 * 10**4}  # its time does not fall below
+POOL = 8 * 2**30  # bytes that RMM holds from the start, in each process
 # whole fits, the start included, on groups that lie apart: 100M rows on one GPU, a billion on more
 WHOLE = 10**6 if not device.GPU else 10**8 if N_DEVICES == 1 else 10**9
 APART = np.array([[-6.0, -6.0], [-6.0, 5.0], [0.0, 0.0], [5.0, -5.0], [6.0, 6.0]])
 STD = 0.5
 IN_A_ROW = 20 if device.GPU else 2  # calls of what takes no longer than a launch
 AT_ONCE = 2**20  # rows that the judge turns into float64 at a time
+SETTINGS = [{"max_samples_per_batch": 2**power} for power in (15, 18, 21, 24)]
+SETTINGS += [
+    {"device_buffer_samples": 2**21}
+]  # for rows on the host: it should change nothing here
+best_settings = {}  # by whether the rows are wide: the settings of cuML that took the least time
 
 
 def arrays():
@@ -102,11 +116,20 @@ def chunked(client, devices, n, d, dtype, make, *shape):
 
 @pytest.fixture(scope="module")
 def client():
-    if device.GPU:
-        from dask_cuda import LocalCUDACluster
-    else:
+    if not device.GPU:
         from cpu_stand_ins import LocalCUDACluster
-    with LocalCUDACluster(dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+
+        options = {}
+    else:
+        import rmm
+        from dask_cuda import LocalCUDACluster
+
+        rmm.reinitialize(pool_allocator=True, initial_pool_size=POOL)
+        options = {"rmm_pool_size": POOL}
+    with (
+        LocalCUDACluster(dashboard_address="127.0.0.1:0", **options) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -120,78 +143,88 @@ def free_memory(client):
         client.run(lambda: (gc.collect(), arrays().get_default_memory_pool().free_all_blocks())[1])
 
 
-def fit_scikit_learn(n, d, k, dtype, client, devices):
+def fit_scikit_learn(n, d, k, dtype, client, devices, iterations):
     X, init = make_rows(0, n, dtype, np, d, k), start(d, k)[1].astype(dtype)
-    model = sklearn.cluster.KMeans(
-        k, init=init, n_init=1, max_iter=ITERATIONS, tol=0, algorithm="lloyd"
-    )
-    return lambda: model.fit(X).cluster_centers_, X
+    options = {"n_init": 1, "max_iter": iterations, "tol": 0, "algorithm": "lloyd"}
+    model = sklearn.cluster.KMeans(k, init=init, **options)
+    return lambda: attributes(model.fit(X)), X
 
 
-def fit_dask_ml(n, d, k, dtype, client, devices):
+def fit_dask_ml(n, d, k, dtype, client, devices, iterations):
     X, init = make_rows(0, n, dtype, np, d, k), start(d, k)[1].astype(dtype)
+    # two chunks a core: with a given start they decide nothing but the time
     collection = da.from_array(X, chunks=(-(-n // (dask.system.CPU_COUNT * 2)), -1))
-    model = DaskMLKMeans(k, init=init, max_iter=ITERATIONS, tol=0)
+    model = DaskMLKMeans(k, init=init, max_iter=iterations, tol=0)
 
     def fit():
         with dask.config.set(scheduler="threads"):
-            return model.fit(collection).cluster_centers_
+            return attributes(model.fit(collection))
 
     return fit, X
 
 
-def fit_ours(n, d, k, dtype, client, devices):
+def fit_ours(n, d, k, dtype, client, devices, iterations):
     X = chunked(client, devices, n, d, dtype, make_rows, d, k)
-    model = kmeans.KMeans(k, init=start(d, k)[1], max_iter=ITERATIONS, tol=0)
-    return lambda: model.fit(X).cluster_centers_, X
+    model = KMeans(k, init=start(d, k)[1], max_iter=iterations, tol=0)
+    return lambda: attributes(model.fit(X)), X
 
 
-def fit_cuml(n, d, k, dtype, client, devices):
+def cuml_options(d, k, dtype, iterations):
+    init = arrays().asarray(start(d, k)[1].astype(dtype))
+    options = {"n_clusters": k, "init": init, "max_iter": iterations, "tol": 1e-30}
+    return options | {"random_state": 0} | best_settings.get(d > 16, {})
+
+
+def fit_cuml(n, d, k, dtype, client, devices, iterations, **settings):
     import cuml.cluster
 
     X = make_rows(0, n, dtype, arrays(), d, k)
-    init = arrays().asarray(start(d, k)[1].astype(dtype))
-    options = {"n_init": 1, "max_iter": ITERATIONS, "tol": 1e-30, "random_state": 0}
-    model = cuml.cluster.KMeans(n_clusters=k, init=init, **options)
-    return lambda: model.fit(X).cluster_centers_, X
+    options = cuml_options(d, k, dtype, iterations) | settings
+    model = cuml.cluster.KMeans(n_init=1, **options)
+    return lambda: attributes(model.fit(X)), X
 
 
-def fit_cuml_mnmg(n, d, k, dtype, client, devices):
+def fit_cuml_mnmg(n, d, k, dtype, client, devices, iterations):
     from cuml.dask.cluster import KMeans
 
     X = chunked(client, devices, n, d, dtype, make_rows, d, k)
-    init = arrays().asarray(start(d, k)[1].astype(dtype))
-    model = KMeans(
-        client=client, n_clusters=k, init=init, max_iter=ITERATIONS, tol=1e-30, random_state=0
-    )
-    return lambda: model.fit(X).cluster_centers_, X
+    options = cuml_options(d, k, dtype, iterations)
+    options.pop("device_buffer_samples", None)
+    model = KMeans(client=client, **options)
+    return lambda: attributes(model.fit(X)), X
 
 
-def fit_flash(n, d, k, dtype, client, devices):
+def flash(X, centers, iterations):
+    """Return labels, centroids and iterations of flash-kmeans."""
     import torch
     from flash_kmeans import batch_kmeans_Euclid
 
-    X = make_rows(0, n, dtype, arrays(), d, k)
-    tensor = torch.from_dlpack(X)[None]
-    init = torch.as_tensor(start(d, k)[1].astype(dtype), device=tensor.device)[None]
+    init = torch.as_tensor(centers, device="cuda")[None]
+    rows = torch.from_dlpack(X)[None]
+    options = {"max_iters": iterations, "tol": -1.0, "init_centroids": init}
+    labels, centroids, done = batch_kmeans_Euclid(rows, len(centers), **options)
+    torch.cuda.synchronize()
+    return arrays().from_dlpack(labels[0]), arrays().from_dlpack(centroids[0]), done
 
-    def fit():
-        centers = batch_kmeans_Euclid(
-            tensor, k, max_iters=ITERATIONS, tol=-1.0, init_centroids=init
-        )[1]
-        torch.cuda.synchronize()
-        return arrays().from_dlpack(centers[0])
 
-    return fit, X
+def fit_flash(n, d, k, dtype, client, devices, iterations):
+    X, init = make_rows(0, n, dtype, arrays(), d, k), start(d, k)[1].astype(dtype)
+    return lambda: flash(X, init, iterations)[1:], X
+
+
+def attributes(model):
+    """Return the centroids of a fitted model, and how many iterations it did."""
+    return model.cluster_centers_, int(model.n_iter_)
 
 
 # engine -> (how to fit, dtypes, needs a GPU)
+OURS = "our module"
 ENGINES = {
     "scikit-learn": (fit_scikit_learn, ["float64"], False),
     "Dask-ML": (fit_dask_ml, ["float64"], False),
-    "kmeans.py": (fit_ours, ["float32", "float64"], False),
+    OURS: (fit_ours, ["float32", "float64"], False),
     "cuML, one GPU": (fit_cuml, ["float32", "float64"], True),
-    "cuML, MNMG": (fit_cuml_mnmg, ["float32", "float64"], True),
+    "cuML, MNMG": (fit_cuml_mnmg, ["float64"], True),
     "flash-kmeans": (fit_flash, ["float32"], True),
 }
 if not importlib.util.find_spec("flash_kmeans"):
@@ -199,56 +232,106 @@ if not importlib.util.find_spec("flash_kmeans"):
     del ENGINES["flash-kmeans"]
 
 
+def numbers_of_devices(engine, grid=False):
+    """Return on how many devices an engine is measured: those that take any number on 1, 2, ..."""
+    if engine == OURS:
+        return range(1, N_DEVICES + 1)
+    return [N_DEVICES] if engine == "cuML, MNMG" and grid else [1]
+
+
 def cases():
     """Yield (engine, n, d, k, dtype, devices) for all that this machine can run."""
     for n, d, k in [*NARROW, WIDE]:
         for engine, (_, dtypes, needs_gpu) in ENGINES.items():
-            if (needs_gpu and not device.GPU) or n * d > MOST_VALUES.get(engine, np.inf):
+            if needs_gpu and not device.GPU:
                 continue
-            many = engine in ("kmeans.py", "cuML, MNMG")
+            if not LEAST_VALUES.get(engine, 0) <= n * d <= MOST_VALUES.get(engine, np.inf):
+                continue
+            many = range(1, N_DEVICES + 1) if engine == "cuML, MNMG" else numbers_of_devices(engine)
             for dtype in dtypes:
-                for devices in range(1, N_DEVICES + 1) if many else [1]:
+                for devices in many:
                     yield engine, n, d, k, dtype, devices
 
 
 def inertia_of(X, centers):
     """Return the sum of squared distances of all rows to their nearest centre, in float64."""
-    centers = kmeans._to_host(centers).astype(np.float64)
+    centers = to_host(centers).astype(np.float64)
 
     def inertia(chunk):
         blocks = (chunk[first : first + AT_ONCE] for first in range(0, len(chunk), AT_ONCE))
-        return sum(kmeans.step(block.astype(np.float64), centers)[2] for block in blocks)
+        return sum(steps.step(block.astype(np.float64), centers)[2] for block in blocks)
 
     if isinstance(X, da.Array):
         return sum(dask.compute(*map(dask.delayed(inertia), X.to_delayed().ravel())))
     return inertia(X)
 
 
-def run(benchmark, call, rounds, warm=True, **info):
-    """Time a call and keep what it was; return what it gave."""
+def run(benchmark, call, rounds=3, **info):
+    """Time a call, after one that is not counted, and keep what it was; return what it gave."""
     benchmark.extra_info |= info
-    return benchmark.pedantic(call, rounds=rounds, warmup_rounds=int(warm))
+    return benchmark.pedantic(call, rounds=rounds, warmup_rounds=1)
+
+
+def describe(what, engine, n, d, k, dtype, devices=1, **more):
+    """Return what a line of the benchmark says of itself."""
+    info = {"what": what, "engine": engine, "rows": n, "features": d, "clusters": k}
+    settings = best_settings.get(d > 16) if engine.startswith("cuML") else None
+    return info | {"dtype": dtype, "devices": devices, "settings": settings} | more
+
+
+def time_fit(benchmark, client, what, case, iterations, **settings):
+    engine, n, d, k, dtype, devices = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
+        fit, X = ENGINES[engine][0](n, d, k, dtype, client, devices, iterations, **settings)
+        centers, done = run(benchmark, fit, **describe(what, *case))
+    benchmark.extra_info |= {"iterations": done, "inertia": inertia_of(X, centers) / n}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize(("n", "d", "k"), [NARROW[-1], GRID[-1]])
+def test_settings(benchmark, client, n, d, k, settings):
+    """What cuML's settings change; the fastest of them stay."""
+    case = "cuML, one GPU", n, d, k, "float32", 1
+    time_fit(benchmark, client, "settings", case, 5, **settings)
+    benchmark.extra_info["settings"] = settings
+    took[d > 16, str(settings)] = benchmark.stats.stats.median
+    fastest = min((time, name) for (wide, name), time in took.items() if wide == (d > 16))
+    [best_settings[d > 16]] = [each for each in SETTINGS if str(each) == fastest[1]]
+
+
+took = {}  # (wide, settings as text) -> seconds
 
 
 @pytest.mark.parametrize(("engine", "n", "d", "k", "dtype", "devices"), list(cases()))
 def test_fit(benchmark, client, engine, n, d, k, dtype, devices):
     """Twenty iterations from the same centroids."""
-    shape = {"engine": engine, "rows": n, "features": d, "clusters": k, "dtype": dtype}
-    slow = engine.startswith("cuML") and n * d >= LARGE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
-        fit, X = ENGINES[engine][0](n, d, k, dtype, client, devices)
-        rounds = 1 if slow or engine == "Dask-ML" else 3
-        info = {"what": "iterations", "devices": devices, "iterations": ITERATIONS}
-        centers = run(benchmark, fit, rounds, not slow, **shape, **info)
-    benchmark.extra_info["inertia"] = inertia_of(X, centers) / n
+    case = engine, n, d, k, dtype, devices
+    time_fit(benchmark, client, "iterations", case, ITERATIONS)
+
+
+def grid_cases():
+    """Yield (engine, n, d, k, dtype, devices) of the grid; without a GPU, of our module alone."""
+    for shape in GRID:
+        for engine in ENGINES if device.GPU else [OURS]:
+            if engine not in MOST_VALUES:
+                for devices in numbers_of_devices(engine, grid=True):
+                    yield engine, *shape, "float32", devices
+
+
+@pytest.mark.parametrize(("engine", "n", "d", "k", "dtype", "devices"), list(grid_cases()))
+def test_grid(benchmark, client, engine, n, d, k, dtype, devices):
+    """Five iterations for each number of features and clusters, with rows that fill the same bytes."""
+    case = engine, n, d, k, dtype, devices
+    time_fit(benchmark, client, "grid", case, GRID_ITERATIONS)
 
 
 def whole_cases():
     """Yield (engine, dtype, devices) of the whole fits."""
     for devices in range(1, N_DEVICES + 1):
-        yield "kmeans.py", "float32", devices
-    yield "kmeans.py", "float64", N_DEVICES
+        yield OURS, "float32", devices
+    yield OURS, "float64", N_DEVICES
     if device.GPU:
         yield "cuML, MNMG", "float64", N_DEVICES
 
@@ -258,24 +341,22 @@ def test_whole_fit(benchmark, client, engine, dtype, devices):
     """k-means|| and at most twenty iterations; the inertia is that over the ideal one, n d std^2."""
     X = chunked(client, devices, WHOLE, 2, dtype, make_apart)
     options = {"n_clusters": 5, "max_iter": ITERATIONS, "random_state": 0}
+    model = KMeans(**options)
     if engine == "cuML, MNMG":
-        from cuml.dask.cluster import KMeans
+        from cuml.dask.cluster import KMeans as MNMGKMeans
 
-        model, rounds = KMeans(client=client, **options), 1
-    else:
-        model, rounds = kmeans.KMeans(**options), 5
-    info = {"engine": engine, "rows": WHOLE, "features": 2, "clusters": 5, "dtype": dtype}
-    info |= {"what": "whole fit", "devices": devices}
-    run(benchmark, lambda: model.fit(X), rounds, rounds > 1, **info)
-    benchmark.extra_info["iterations"] = int(model.n_iter_)
-    benchmark.extra_info["inertia"] = inertia_of(X, model.cluster_centers_) / (WHOLE * 2 * STD**2)
+        model = MNMGKMeans(client=client, **options)
+    info = describe("whole fit", engine, WHOLE, 2, 5, dtype, devices)
+    centers, done = run(benchmark, lambda: attributes(model.fit(X)), **info)
+    inertia = inertia_of(X, centers) / (WHOLE * 2 * STD**2)
+    benchmark.extra_info |= {"iterations": done, "inertia": inertia}
 
 
 def started(X, centers):
     """Return a function that starts a step over X and, on a GPU, does not wait for it: as a copy is started."""
-    if not device.GPU or not kmeans._is_narrow(X, centers):
-        return functools.partial(kmeans.step, X, centers)
-    return functools.partial(kmeans._lloyd, X, centers, centers.mean(axis=0))
+    if not device.GPU or not gpu.is_narrow(X, centers):
+        return functools.partial(steps.step, X, centers)
+    return functools.partial(gpu.start_narrow, X, centers, centers.mean(axis=0))
 
 
 def in_a_row(call):
@@ -283,34 +364,42 @@ def in_a_row(call):
     return finished(lambda: [call() for _ in range(IN_A_ROW)])
 
 
-class TimedShard(kmeans.Shard):
+class TimedShard(Shard):
     """A shard that says how long a step takes, without messages."""
 
     def timed_step(self, centers):
         """Return the seconds of one of many steps in a row."""
-        calls = [started(chunk, centers) for chunk in self.chunks]
+        calls = [started(chunk, centers) for _, chunk, _ in self.parts]
         one = functools.partial(in_a_row, lambda: [call() for call in calls])
         one()  # warm up
         return device.seconds(one, repeat=5) / IN_A_ROW
 
 
+def iterate(shards, centers):
+    """Do as many iterations as are timed, but always from the same centroids; return the counts of the last."""
+    for _ in range(ITERATIONS):
+        _, counts, _ = shards.step(centers)
+    return counts
+
+
 @pytest.mark.parametrize("devices", range(1, N_DEVICES + 1))
-def test_iteration(benchmark, client, devices):
-    """One iteration as Dask does it, and the step of the slowest worker."""
-    X = chunked(client, devices, WHOLE, 2, "float32", make_apart)
-    shards = kmeans._Shards(X, TimedShard)
-    centers = APART.astype("float32")
-    info = {"engine": "kmeans.py", "rows": WHOLE, "features": 2, "clusters": 5, "dtype": "float32"}
-    info |= {"what": "iteration", "devices": devices, "iterations": 1}
-    _, counts, _ = run(benchmark, lambda: shards.step(centers), 50, **info)
-    assert counts.sum() == WHOLE
-    steps = shards.ask("timed_step", centers)  # of all workers at the same time
-    benchmark.extra_info["step"] = round(max(steps), 6)
+@pytest.mark.parametrize("shape", [(WHOLE, 2, 5), WIDE], ids=str)
+def test_iteration(benchmark, client, shape, devices):
+    """An iteration as Dask does it, and the step of the slowest worker."""
+    n, d, k = shape
+    make, *more = (make_apart,) if d == 2 else (make_rows, d, k)
+    centers = (APART if d == 2 else start(d, k)[1]).astype("float32")
+    shards = Shards(chunked(client, devices, n, d, "float32", make, *more), kind=TimedShard)
+    info = describe("iteration", OURS, n, d, k, "float32", devices, iterations=1, calls=ITERATIONS)
+    counts = run(benchmark, lambda: shards.lead(iterate, centers), 5, **info)
+    assert counts.sum() == n
+    slowest = max(shards.ask("timed_step", centers))  # of all workers at the same time
+    benchmark.extra_info["step"] = round(slowest, 6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("what", ["copy", "step"])
-@pytest.mark.parametrize("n", [5 * 10**7, 10**8, 10**9] if device.GPU else [10**6, 10**7])
+@pytest.mark.parametrize("n", [10**8, 10**9] if device.GPU else [10**6, 10**7])
 def test_limit(benchmark, n, what, dtype):
     """One step over the rows, without Dask, and a copy of the rows, for the bytes that a second moves."""
     n //= np.dtype(dtype).itemsize // 4  # the same bytes
@@ -319,21 +408,64 @@ def test_limit(benchmark, n, what, dtype):
     call = started(X, APART.astype(dtype))
     if what == "copy":
         call = functools.partial(xp.copyto, xp.empty_like(X), X)
-    info = {"engine": what, "rows": n, "features": 2, "clusters": 5, "dtype": dtype}
-    info |= {"what": "limit", "devices": 1, "iterations": 1, "calls": IN_A_ROW}
-    run(benchmark, functools.partial(in_a_row, call), 10, inertia=None, **info)
+    info = describe("limit", what, n, 2, 5, dtype, iterations=1, calls=IN_A_ROW)
+    run(benchmark, functools.partial(in_a_row, call), 10, **info)
 
 
-@pytest.mark.parametrize("what", ["matrix product", "step"])
-def test_wide_limit(benchmark, what):
-    """One step over wide rows, without Dask, and the matrix product of rows and centroids."""
-    n, d, k = WIDE
+def step_cases():
+    """Yield (shape, engine) of the steps alone."""
+    for n, d, k in (NARROW[-2 if device.GPU else -1], WIDE):
+        for engine in ("matrix product", OURS, "scikit-learn", "flash-kmeans"):
+            known = engine in ENGINES or engine not in ("scikit-learn", "flash-kmeans")
+            if known and n * d <= MOST_VALUES.get(engine, np.inf):
+                yield (n, d, k), engine
+
+
+@pytest.mark.parametrize(("shape", "engine"), list(step_cases()), ids=str)
+def test_step(benchmark, shape, engine):
+    """A step without Dask, beside a matrix product of rows and centroids, and the iterations of others."""
+    n, d, k = shape
     xp = arrays()
     X, centers = make_rows(0, n, "float32", xp, d, k), start(d, k)[1].astype("float32")
-    call = started(X, centers)
-    if what == "matrix product":
-        target = xp.empty((n, k), "float32")
-        call = functools.partial(xp.matmul, X, xp.asarray(centers.T.copy()), out=target)
-    info = {"engine": what, "rows": n, "features": d, "clusters": k, "dtype": "float32"}
-    info |= {"what": "limit", "devices": 1, "iterations": 1, "calls": IN_A_ROW}
-    run(benchmark, functools.partial(in_a_row, call), 5, inertia=None, **info)
+    info = describe("step", engine, n, d, k, "float32", iterations=1)
+    if engine in ("matrix product", OURS):
+        call = started(X, centers)
+        if engine == "matrix product":
+            target = xp.empty((n, k), "float32")
+            call = functools.partial(xp.matmul, X, xp.asarray(centers.T.copy()), out=target)
+        run(benchmark, functools.partial(in_a_row, call), 5, calls=IN_A_ROW, **info)
+        return
+
+    def fit(iterations):
+        if engine == "flash-kmeans":
+            return flash(X, centers, iterations)
+        options = {"n_init": 1, "max_iter": iterations, "tol": 0, "algorithm": "lloyd"}
+        return sklearn.cluster.KMeans(k, init=centers, **options).fit(to_host(X))
+
+    # what of two fits is more in the longer one
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
+        fit(2)
+        less = device.seconds(lambda: fit(2), repeat=3)
+        run(benchmark, lambda: fit(2 + ITERATIONS), 3, calls=ITERATIONS, less=less, **info)
+
+
+@pytest.mark.parametrize("engine", [each for each in (OURS, "flash-kmeans") if each in ENGINES])
+@pytest.mark.parametrize("shape", [NARROW[-2], WIDE], ids=str)
+def test_labels(benchmark, shape, engine):
+    """How many rows get another label than in float64, from centroids in the middle of a fit."""
+    n, d, k = shape
+    X, centers = make_rows(0, n, "float32", arrays(), d, k), start(d, k)[1].astype("float32")
+    call = functools.partial(steps.nearest, X, centers)
+    if engine == "flash-kmeans":
+        call = functools.partial(flash, X, centers, 1)
+    labels = run(
+        benchmark, lambda: finished(call), **describe("labels", engine, n, d, k, "float32")
+    )[0]
+    blocks = (slice(first, first + AT_ONCE) for first in range(0, n, AT_ONCE))
+    exact = centers.astype("float64")
+    differ = sum(
+        int((steps.nearest(X[block].astype("float64"), exact)[0] != labels[block]).sum())
+        for block in blocks
+    )
+    benchmark.extra_info["differ"] = differ

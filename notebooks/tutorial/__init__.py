@@ -1,0 +1,1 @@
+"""What the notebooks import. It holds no lesson."""
