@@ -313,6 +313,23 @@ def seconds(call, repeat=1):
     return statistics.median(times)
 
 
+def best_threads(call, repeat=3):
+    """Return with how many threads of OpenMP a call takes the least time: 1, 4, 16, ..., or as many as it would take.
+
+    Each number gets a call to warm up, and the median of `repeat` calls.
+    """
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    call()  # loads the libraries
+    found = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
+    most, took = max(found, default=1), {}
+    for threads in sorted({min(most, 4**power) for power in range(5)} | {most}):
+        with threadpool_limits(threads, user_api="openmp"):
+            call()
+            took[threads] = seconds(call, repeat)
+    return min(took, key=took.get)
+
+
 def _synchronize():
     sys.modules["cupy"].cuda.Device().synchronize()
 

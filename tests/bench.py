@@ -41,12 +41,12 @@ def measure(more):
         result = {key: item["extra_info"].get(key) for key in KEPT}
         if result["inertia"] is not None:
             result["inertia"] = float(f"{result['inertia']:.7g}")
-        more = {
+        extra = {
             key: item["extra_info"][key] for key in MORE if item["extra_info"].get(key) is not None
         }
         median = statistics.median(item["stats"]["data"])
         seconds = (median - item["extra_info"].get("less", 0)) / item["extra_info"].get("calls", 1)
-        results.append(result | more | {"seconds": round(seconds, 7)})
+        results.append(result | extra | {"seconds": round(seconds, 7)})
     return results, status
 
 

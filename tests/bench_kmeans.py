@@ -4,14 +4,16 @@
 - `test_fit`: over sizes, and `test_grid`: over features and clusters at the same bytes. Every engine starts from the
   same centroids, on rows drawn alike, which overlap so much that no engine should converge before its iterations are
   done; the iterations that it did do are recorded.
-- `test_whole_fit`: from the start to convergence, on groups that lie apart.
 - `test_iteration`, `test_step`, `test_limit`: what of an iteration is Dask's; steps without Dask; a copy, a product.
 - `test_labels`: how many labels differ from those of float64.
+- `test_whole_fit`: from the start to convergence, on groups that lie apart; last, since its data fill the memory.
 
-Data are in place, the first call is not counted, and the median of three or more is kept. Every engine has a memory
-pool: CuPy's and PyTorch's own, RMM's for cuML. Each result is judged: its inertia is computed in float64, and compared.
+Data are in place, the first call is not counted, and the median of three or more is kept. scikit-learn gets the number
+of threads that suits it best. Every engine has a memory pool: CuPy's and PyTorch's own, RMM's for cuML. Each result is
+judged: its inertia is computed in float64, and compared.
 """
 
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -26,6 +28,7 @@ import sklearn.cluster
 import sklearn.exceptions
 from dask.distributed import Client, wait
 from dask_ml.cluster import KMeans as DaskMLKMeans
+from threadpoolctl import threadpool_limits
 from tutorial.kmeans import KMeans, gpu
 from tutorial.kmeans import step as steps
 from tutorial.kmeans.arrays import to_host
@@ -52,7 +55,8 @@ SETTINGS = [{"max_samples_per_batch": 2**power} for power in (15, 18, 21, 24)]
 SETTINGS += [
     {"device_buffer_samples": 2**21}
 ]  # for rows on the host: it should change nothing here
-best_settings = {}  # by whether the rows are wide: the settings of cuML that took the least time
+best_settings = {}  # those of cuML that took the least time
+took = {}  # settings of cuML, as text -> seconds
 
 
 def arrays():
@@ -147,7 +151,14 @@ def fit_scikit_learn(n, d, k, dtype, client, devices, iterations):
     X, init = make_rows(0, n, dtype, np, d, k), start(d, k)[1].astype(dtype)
     options = {"n_init": 1, "max_iter": iterations, "tol": 0, "algorithm": "lloyd"}
     model = sklearn.cluster.KMeans(k, init=init, **options)
-    return lambda: attributes(model.fit(X)), X
+    few = sklearn.cluster.KMeans(k, init=init, **options | {"max_iter": 2})
+    threads = device.best_threads(lambda: few.fit(X), repeat=1)
+
+    def fit():
+        with threadpool_limits(threads, user_api="openmp"):
+            return attributes(model.fit(X))
+
+    return fit, X, {"threads": threads}
 
 
 def fit_dask_ml(n, d, k, dtype, client, devices, iterations):
@@ -160,19 +171,19 @@ def fit_dask_ml(n, d, k, dtype, client, devices, iterations):
         with dask.config.set(scheduler="threads"):
             return attributes(model.fit(collection))
 
-    return fit, X
+    return fit, X, None
 
 
 def fit_ours(n, d, k, dtype, client, devices, iterations):
     X = chunked(client, devices, n, d, dtype, make_rows, d, k)
     model = KMeans(k, init=start(d, k)[1], max_iter=iterations, tol=0)
-    return lambda: attributes(model.fit(X)), X
+    return lambda: attributes(model.fit(X)), X, None
 
 
 def cuml_options(d, k, dtype, iterations):
     init = arrays().asarray(start(d, k)[1].astype(dtype))
     options = {"n_clusters": k, "init": init, "max_iter": iterations, "tol": 1e-30}
-    return options | {"random_state": 0} | best_settings.get(d > 16, {})
+    return options | {"random_state": 0} | best_settings
 
 
 def fit_cuml(n, d, k, dtype, client, devices, iterations, **settings):
@@ -181,7 +192,7 @@ def fit_cuml(n, d, k, dtype, client, devices, iterations, **settings):
     X = make_rows(0, n, dtype, arrays(), d, k)
     options = cuml_options(d, k, dtype, iterations) | settings
     model = cuml.cluster.KMeans(n_init=1, **options)
-    return lambda: attributes(model.fit(X)), X
+    return lambda: attributes(model.fit(X)), X, settings or dict(best_settings)
 
 
 def fit_cuml_mnmg(n, d, k, dtype, client, devices, iterations):
@@ -191,7 +202,7 @@ def fit_cuml_mnmg(n, d, k, dtype, client, devices, iterations):
     options = cuml_options(d, k, dtype, iterations)
     options.pop("device_buffer_samples", None)
     model = KMeans(client=client, **options)
-    return lambda: attributes(model.fit(X)), X
+    return lambda: attributes(model.fit(X)), X, dict(best_settings)
 
 
 def flash(X, centers, iterations):
@@ -209,7 +220,7 @@ def flash(X, centers, iterations):
 
 def fit_flash(n, d, k, dtype, client, devices, iterations):
     X, init = make_rows(0, n, dtype, arrays(), d, k), start(d, k)[1].astype(dtype)
-    return lambda: flash(X, init, iterations)[1:], X
+    return lambda: flash(X, init, iterations)[1:], X, None
 
 
 def attributes(model):
@@ -232,11 +243,9 @@ if not importlib.util.find_spec("flash_kmeans"):
     del ENGINES["flash-kmeans"]
 
 
-def numbers_of_devices(engine, grid=False):
+def numbers_of_devices(engine):
     """Return on how many devices an engine is measured: those that take any number on 1, 2, ..."""
-    if engine == OURS:
-        return range(1, N_DEVICES + 1)
-    return [N_DEVICES] if engine == "cuML, MNMG" and grid else [1]
+    return range(1, N_DEVICES + 1) if engine in (OURS, "cuML, MNMG") else [1]
 
 
 def cases():
@@ -247,9 +256,8 @@ def cases():
                 continue
             if not LEAST_VALUES.get(engine, 0) <= n * d <= MOST_VALUES.get(engine, np.inf):
                 continue
-            many = range(1, N_DEVICES + 1) if engine == "cuML, MNMG" else numbers_of_devices(engine)
             for dtype in dtypes:
-                for devices in many:
+                for devices in numbers_of_devices(engine):
                     yield engine, n, d, k, dtype, devices
 
 
@@ -275,33 +283,30 @@ def run(benchmark, call, rounds=3, **info):
 def describe(what, engine, n, d, k, dtype, devices=1, **more):
     """Return what a line of the benchmark says of itself."""
     info = {"what": what, "engine": engine, "rows": n, "features": d, "clusters": k}
-    settings = best_settings.get(d > 16) if engine.startswith("cuML") else None
-    return info | {"dtype": dtype, "devices": devices, "settings": settings} | more
+    return info | {"dtype": dtype, "devices": devices} | more
 
 
 def time_fit(benchmark, client, what, case, iterations, **settings):
     engine, n, d, k, dtype, devices = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
-        fit, X = ENGINES[engine][0](n, d, k, dtype, client, devices, iterations, **settings)
-        centers, done = run(benchmark, fit, **describe(what, *case))
+        fit, X, settings = ENGINES[engine][0](
+            n, d, k, dtype, client, devices, iterations, **settings
+        )
+        info = describe(what, *case, settings=settings or None)
+        centers, done = run(benchmark, fit, **info)
     benchmark.extra_info |= {"iterations": done, "inertia": inertia_of(X, centers) / n}
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize(("n", "d", "k"), [NARROW[-1], GRID[-1]])
-def test_settings(benchmark, client, n, d, k, settings):
+def test_settings(benchmark, client, settings):
     """What cuML's settings change; the fastest of them stay."""
-    case = "cuML, one GPU", n, d, k, "float32", 1
+    case = "cuML, one GPU", *WIDE, "float32", 1
     time_fit(benchmark, client, "settings", case, 5, **settings)
-    benchmark.extra_info["settings"] = settings
-    took[d > 16, str(settings)] = benchmark.stats.stats.median
-    fastest = min((time, name) for (wide, name), time in took.items() if wide == (d > 16))
-    [best_settings[d > 16]] = [each for each in SETTINGS if str(each) == fastest[1]]
-
-
-took = {}  # (wide, settings as text) -> seconds
+    took[str(settings)] = benchmark.stats.stats.median
+    best_settings.clear()
+    best_settings.update(min(SETTINGS, key=lambda each: took.get(str(each), np.inf)))
 
 
 @pytest.mark.parametrize(("engine", "n", "d", "k", "dtype", "devices"), list(cases()))
@@ -316,8 +321,9 @@ def grid_cases():
     for shape in GRID:
         for engine in ENGINES if device.GPU else [OURS]:
             if engine not in MOST_VALUES:
-                for devices in numbers_of_devices(engine, grid=True):
-                    yield engine, *shape, "float32", devices
+                for devices in numbers_of_devices(engine):
+                    if engine != "cuML, MNMG" or devices == N_DEVICES:  # alone it would be cuML's
+                        yield engine, *shape, "float32", devices
 
 
 @pytest.mark.parametrize(("engine", "n", "d", "k", "dtype", "devices"), list(grid_cases()))
@@ -325,31 +331,6 @@ def test_grid(benchmark, client, engine, n, d, k, dtype, devices):
     """Five iterations for each number of features and clusters, with rows that fill the same bytes."""
     case = engine, n, d, k, dtype, devices
     time_fit(benchmark, client, "grid", case, GRID_ITERATIONS)
-
-
-def whole_cases():
-    """Yield (engine, dtype, devices) of the whole fits."""
-    for devices in range(1, N_DEVICES + 1):
-        yield OURS, "float32", devices
-    yield OURS, "float64", N_DEVICES
-    if device.GPU:
-        yield "cuML, MNMG", "float64", N_DEVICES
-
-
-@pytest.mark.parametrize(("engine", "dtype", "devices"), list(whole_cases()))
-def test_whole_fit(benchmark, client, engine, dtype, devices):
-    """k-means|| and at most twenty iterations; the inertia is that over the ideal one, n d std^2."""
-    X = chunked(client, devices, WHOLE, 2, dtype, make_apart)
-    options = {"n_clusters": 5, "max_iter": ITERATIONS, "random_state": 0}
-    model = KMeans(**options)
-    if engine == "cuML, MNMG":
-        from cuml.dask.cluster import KMeans as MNMGKMeans
-
-        model = MNMGKMeans(client=client, **options)
-    info = describe("whole fit", engine, WHOLE, 2, 5, dtype, devices)
-    centers, done = run(benchmark, lambda: attributes(model.fit(X)), **info)
-    inertia = inertia_of(X, centers) / (WHOLE * 2 * STD**2)
-    benchmark.extra_info |= {"iterations": done, "inertia": inertia}
 
 
 def started(X, centers):
@@ -395,6 +376,7 @@ def test_iteration(benchmark, client, shape, devices):
     assert counts.sum() == n
     slowest = max(shards.ask("timed_step", centers))  # of all workers at the same time
     benchmark.extra_info["step"] = round(slowest, 6)
+    shards.close()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -443,9 +425,12 @@ def test_step(benchmark, shape, engine):
         return sklearn.cluster.KMeans(k, init=centers, **options).fit(to_host(X))
 
     # what of two fits is more in the longer one
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         fit(2)
+        if engine == "scikit-learn":
+            info["settings"] = {"threads": device.best_threads(lambda: fit(2), repeat=1)}
+            stack.enter_context(threadpool_limits(info["settings"]["threads"], "openmp"))
         less = device.seconds(lambda: fit(2), repeat=3)
         run(benchmark, lambda: fit(2 + ITERATIONS), 3, calls=ITERATIONS, less=less, **info)
 
@@ -469,3 +454,28 @@ def test_labels(benchmark, shape, engine):
         for block in blocks
     )
     benchmark.extra_info["differ"] = differ
+
+
+def whole_cases():
+    """Yield (engine, dtype, devices) of the whole fits."""
+    for devices in range(1, N_DEVICES + 1):
+        yield OURS, "float32", devices
+    yield OURS, "float64", N_DEVICES
+    if device.GPU:
+        yield "cuML, MNMG", "float64", N_DEVICES
+
+
+@pytest.mark.parametrize(("engine", "dtype", "devices"), list(whole_cases()))
+def test_whole_fit(benchmark, client, engine, dtype, devices):
+    """k-means|| and at most twenty iterations; the inertia is that over the ideal one, n d std^2."""
+    X = chunked(client, devices, WHOLE, 2, dtype, make_apart)
+    options = {"n_clusters": 5, "max_iter": ITERATIONS, "random_state": 0}
+    model = KMeans(**options)
+    if engine == "cuML, MNMG":
+        from cuml.dask.cluster import KMeans as MNMGKMeans
+
+        model = MNMGKMeans(client=client, **options)
+    info = describe("whole fit", engine, WHOLE, 2, 5, dtype, devices)
+    centers, done = run(benchmark, lambda: attributes(model.fit(X)), **info)
+    inertia = inertia_of(X, centers) / (WHOLE * 2 * STD**2)
+    benchmark.extra_info |= {"iterations": done, "inertia": inertia}

@@ -14,8 +14,8 @@ Where to read what; imports run from top to bottom:
 - start.py: the first centroids, by k-means||.
 - shards.py: which worker holds which rows, and how all are asked. What is said of Dask is said here.
 - step.py: what is asked of a chunk of rows, whatever the device.
-- cpu.py, gpu.py: the same four functions, `step`, `nearest`, `weigh` and `dice`, in Numba for NumPy chunks and in CUDA
-  for CuPy chunks; the kernels, one for each shape of data, are narrow.cu, tensor.cu, direct.cu and add_up.cu.
+- cpu.py, gpu.py: the same four functions, `step`, `nearest`, `weigh` and `chosen`, in Numba for NumPy chunks and in
+  CUDA for CuPy chunks; the kernels, one for each shape of data, are narrow.cu, tensor.cu, direct.cu and add_up.cu.
 - arrays.py: which device an array is on, and which chunks are taken.
 
 Distances are sums of squared differences, not the expansion |x|^2 - 2xc + |c|^2, which loses its digits far from the

@@ -10,6 +10,7 @@ from dask.system import CPU_COUNT
 from .arrays import total
 
 BLOCK = 512  # rows that the kernel holds in cache at a time
+AT_ONCE = 2**22  # rows for which dice are thrown at a time
 
 
 @numba.njit(nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
@@ -111,10 +112,14 @@ def weigh(X, candidates):
     return np.bincount(labels, minlength=len(candidates)), float(distances.sum(dtype=np.float64))
 
 
-def dice(seed, first, n):
-    """Return uniform numbers in [0, 1), float64 (n,), for the rows from `first` on: splitmix64, as in gpu.py."""
-    z = np.arange(first + 1, first + n + 1, dtype=np.uint64)
+def chosen(chance, factor, seed, first):
+    """Return the indices of the elements whose dice are below factor x chance; dice by splitmix64, as in gpu.py.
+
+    An element's dice, in [0, 1), depend on the seed and on first + index.
+    """
+    z = np.arange(first + 1, first + len(chance) + 1, dtype=np.uint64)
     z = np.uint64(seed) + z * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    dice = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.flatnonzero(dice < factor * chance.astype(np.float64))

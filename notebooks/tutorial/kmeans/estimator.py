@@ -1,6 +1,8 @@
 """The estimator: Lloyd's iterations over the shards, with scikit-learn's interface."""
 
+import contextlib
 import numbers
+import time
 import warnings
 
 import dask.array
@@ -17,7 +19,7 @@ from .start import scalable_start
 
 MAX_CLUSTERS = MAX_FEATURES = 2**15
 EPSILON = np.finfo(np.float64).eps
-IN_A_ROW = 10  # iterations on the workers until the client hears of them: so it can be interrupted
+PATIENCE = 1  # seconds of iterations on the workers until the client hears of them: so it can be interrupted
 
 
 def _checked(X):
@@ -61,16 +63,18 @@ def _move(shards, centers):
 def lloyd(shards, centers, tolerance, iterations):
     """Move centroids, float64 (k, d), to their clusters' means, until they rest or have moved `iterations` times.
 
-    They rest when the sum of their squared movements is not above the tolerance, or is rounding.
-    Returns the centroids, how often they moved, and whether they rest.
+    They rest when the sum of their squared movements is not above the tolerance, or is rounding. After PATIENCE seconds
+    it stops earlier. Returns the centroids, how often they moved, and whether they rest.
     """
+    end = time.monotonic() + PATIENCE
     for iteration in range(1, iterations + 1):
         new = _move(shards, centers.astype(shards.dtype))
         shift = float(((new - centers) ** 2).sum())
         centers = new
         rounding = centers.size * (4 * EPSILON * np.abs(centers).max()) ** 2
-        if shift <= max(tolerance, rounding):
-            return centers, iteration, True
+        at_rest = shift <= max(tolerance, rounding)
+        if at_rest or time.monotonic() > end:
+            return centers, iteration, at_rest
     return centers, iterations, False
 
 
@@ -112,22 +116,8 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
         """Fit to X and return self; warn with scikit-learn's ConvergenceWarning if clusters are left without rows."""
         X = _checked(X)
         init = self._checked_parameters(X)
-        shards = Shards(X, sample_weight)
-        most = min(shards.n_rows, MAX_CLUSTERS)
-        if self.n_clusters > most:
-            raise ValueError(
-                f"n_clusters is {self.n_clusters}: choose 1 to {most}, for {shards.n_rows} rows."
-            )
-        tolerance = self.tol * shards.lead(_variance)
-        if init is None:
-            init = scalable_start(shards, self.n_clusters, self.random_state)
-        centers, n_iter, at_rest = init.astype(np.float64), 0, False
-        while n_iter < self.max_iter and not at_rest:
-            at_most = min(IN_A_ROW, self.max_iter - n_iter)
-            centers, moved, at_rest = shards.lead(lloyd, centers, tolerance, at_most)
-            n_iter += moved
-        centers = centers.astype(X.dtype)
-        _, counts, inertia = shards.step(centers)
+        with contextlib.closing(Shards(X, sample_weight)) as shards:
+            centers, n_iter, counts, inertia = self._converge(shards, init)
         found = np.count_nonzero(counts)
         if found < self.n_clusters:
             warnings.warn(
@@ -163,6 +153,25 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
             raise ValueError(f"init holds NaN, infinity or values too large for {X.dtype}.")
         return init
 
+    def _converge(self, shards, init):
+        """Return centroids (k, d) in X's type, iterations, and each cluster's count and the inertia around them."""
+        most = min(shards.n_rows, MAX_CLUSTERS)
+        if self.n_clusters > most:
+            raise ValueError(
+                f"n_clusters is {self.n_clusters}: choose 1 to {most}, for {shards.n_rows} rows."
+            )
+        tolerance = self.tol * shards.lead(_variance)
+        if init is None:
+            init = scalable_start(shards, self.n_clusters, self.random_state)
+        centers, n_iter, at_rest = init.astype(np.float64), 0, False
+        while n_iter < self.max_iter and not at_rest:
+            left = self.max_iter - n_iter
+            centers, moved, at_rest = shards.lead(lloyd, centers, tolerance, left)
+            n_iter += moved
+        centers = centers.astype(shards.dtype)
+        _, counts, inertia = shards.step(centers)
+        return centers, n_iter, counts, inertia
+
     def _fitted(self, X):
         """Return X, checked, and the centroids in its type; raise NotFittedError or ValueError."""
         check_is_fitted(self)
@@ -188,6 +197,7 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
     def score(self, X, y=None, sample_weight=None):
         """Return minus the inertia of X around the centroids, a float."""
         X, centers = self._fitted(X)
-        inertia = Shards(X, sample_weight).step(centers)[2]
+        with contextlib.closing(Shards(X, sample_weight)) as shards:
+            inertia = shards.step(centers)[2]
         step.check_finite(inertia)
         return -inertia

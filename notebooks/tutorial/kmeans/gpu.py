@@ -12,9 +12,10 @@ import numpy as np
 
 AT_HAND = 128  # numbers of 4 bytes, for a thread's centroids, sums, counts and rows: `narrow` is for no more
 THREADS = 256
-AT_ONCE = 2**24  # rows whose labels and distances are kept
+AT_ONCE = 2**24  # rows whose labels and distances are kept, and dice thrown
 SHORT = 2**16  # rows that are added up in their own type, before the sum goes to float64
 MOST_BYTES = 2**24  # for sums of parts of the rows, so that they stay in the GPU's cache
+MOST_SUMS = 2**27  # bytes for sums that `add_up` writes once
 
 
 @functools.cache
@@ -37,6 +38,14 @@ def _attribute(name):
     import cupy
 
     return cupy.cuda.Device().attributes[name]
+
+
+@functools.cache
+def _capability():
+    """Return the compute capability of this process's GPU, times ten."""
+    import cupy
+
+    return int(cupy.cuda.Device().compute_capability)
 
 
 def _resident_blocks(kernel, threads, shared=0):
@@ -130,12 +139,8 @@ def _tensor_bytes(warps, centers, d):
 
 def _tensor_plan(X, centers):
     """Return (warps of a block, centres of a call) for `tensor`, or None where it has no place."""
-    import cupy
-
     k, d = centers.shape
-    if X.dtype != np.float32 or not 8 <= d <= 256:
-        return None
-    if int(cupy.cuda.Device().compute_capability) < 80:
+    if X.dtype != np.float32 or not 8 <= d <= 256 or _capability() < 80:
         return None
     plans = []
     for warps in (4, 8, 16):
@@ -257,7 +262,7 @@ def _add_up_plan(dtype, k, columns):
     groups = min(room // (height * width), THREADS // width)
     across = -(-columns // width), -(-k // height)
     ranges = 3 * _attribute("MultiProcessorCount") // (across[0] * across[1])
-    ranges = max(1, min(ranges, 2**27 // (8 * k * columns)))
+    ranges = max(1, min(ranges, MOST_SUMS // (8 * k * columns)))
     return width, groups, height, (ranges, *across)
 
 
@@ -316,6 +321,8 @@ def step(X, centers):
 
 def weigh(X, candidates):
     """Return what `step.weigh` says, NumPy."""
+    if len(X) and is_narrow(X, candidates):
+        return _narrow_step(X, candidates)[1:]
     _, counts, inertia = _labelled_step(X, candidates, 0)
     return counts.get().astype(np.int64), float(inertia)
 
@@ -325,18 +332,22 @@ def _dice_kernel():
     import cupy
 
     return cupy.ElementwiseKernel(
-        "uint64 seed, uint64 first",
-        "float64 number",
+        "T chance, float64 factor, uint64 seed, uint64 first",
+        "bool chosen",
         """
         unsigned long long z = seed + (first + i + 1) * 0x9E3779B97F4A7C15ULL;
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-        number = ((z ^ (z >> 31)) >> 11) * 0x1p-53;
+        double dice = ((z ^ (z >> 31)) >> 11) * 0x1p-53;
+        chosen = dice < factor * (double)chance;
         """,
         "dice",
     )
 
 
-def dice(seed, first, n):
-    """Return uniform numbers in [0, 1), float64 (n,), for the rows from `first` on: splitmix64, as in cpu.py."""
-    return _dice_kernel()(np.uint64(seed), np.uint64(first), size=n)
+def chosen(chance, factor, seed, first):
+    """Return the indices of the elements whose dice are below factor x chance; dice by splitmix64, as in cpu.py."""
+    import cupy
+
+    dice = _dice_kernel()(chance, np.float64(factor), np.uint64(seed), np.uint64(first))
+    return cupy.flatnonzero(dice)

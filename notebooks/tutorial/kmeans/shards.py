@@ -35,12 +35,9 @@ class Shard:
         self.weights = {n: as_weights(weights[n], self.chunks[n]) for n in weights or ()}
 
     def lengths(self):
-        """Return the number of rows of each chunk, by the chunk's number."""
-        return {n: len(chunk) for n, chunk in self.chunks.items()}
-
-    def weight(self):
-        """Return the sum of all weights."""
-        return sum(float(weights.sum()) for weights in self.weights.values())
+        """Return the number of rows of each chunk, by the chunk's number, and the sum of all weights."""
+        weight = sum(float(weights.sum()) for weights in self.weights.values())
+        return {n: len(chunk) for n, chunk in self.chunks.items()}, weight
 
     def place(self, firsts):
         """Take note of the number of each chunk's first row in the whole data; firsts: of all chunks, in order."""
@@ -82,12 +79,18 @@ class Shard:
         """Return work(*arguments), run on this worker."""
         return work(*arguments)
 
+    def close(self):
+        """Let go of the chunks."""
+        self.chunks = self.weights = self.parts = None
+
 
 def _chunks(client, X):
     """Return the futures of an array's chunks, computed, in the order of the rows; raise the error of a failed one."""
-    X = client.persist(X)
+    keys = list(flatten(X.__dask_keys__()))
     by_key = {future.key: future for future in futures_of(X)}
-    chunks = [by_key[key] for key in flatten(X.__dask_keys__())]
+    if not by_key.keys() >= set(keys):  # where rows are in place already, no message is needed
+        by_key = {future.key: future for future in futures_of(client.persist(X))}
+    chunks = [by_key[key] for key in keys]
     wait(chunks)
     for chunk in chunks:
         if chunk.status != "finished":
@@ -120,6 +123,15 @@ def _share_out(holders):
     return {worker: sorted(numbers) for worker, numbers in shares.items() if numbers}
 
 
+def _place(shards):
+    """Number the rows of all shards; return how many there are, which shards have some, and the sum of all weights."""
+    answers, weights = zip(*shards.ask("lengths"), strict=True)
+    lengths = {n: length for answer in answers for n, length in answer.items()}
+    *firsts, n_rows = itertools.accumulate((lengths[n] for n in sorted(lengths)), initial=0)
+    shards.ask("place", firsts)
+    return n_rows, [any(answer.values()) for answer in answers], sum(weights)
+
+
 class Shards:
     """All shards of a Dask array X (n, d), asked at once. n_rows: n, counted; dtype: X's; shards: the actors.
 
@@ -148,21 +160,12 @@ class Shards:
         ]
         self.shards = [future.result() for future in made]
         self.dtype = X.dtype
-        answers = self.ask("lengths")
-        lengths = {n: length for answer in answers for n, length in answer.items()}
-        *firsts, self.n_rows = itertools.accumulate(
-            (lengths[n] for n in sorted(lengths)), initial=0
-        )
+        self.n_rows, filled, weight = self.lead(_place)
         if not self.n_rows:
             raise ValueError("X has no rows.")
-        if weights and not sum(self.ask("weight")):
+        if weights and not weight:
             raise ValueError("sample_weight is zero for all rows.")
-        self.shards = [
-            shard
-            for shard, answer in zip(self.shards, answers, strict=True)
-            if any(answer.values())
-        ]
-        self.ask("place", firsts)
+        self.shards = list(itertools.compress(self.shards, filled))
 
     def ask(self, method, *arguments):
         """Call a method of every shard with the same arguments; return the answers."""
@@ -172,6 +175,10 @@ class Shards:
     def lead(self, work, *arguments):
         """Return work(shards, *arguments), run on the worker of the last shard."""
         return self.shards[-1].lead(work, self, *arguments).result()
+
+    def close(self):
+        """Make the workers let go of the rows: actors live on until the leader collects its garbage."""
+        self.ask("close")
 
     def row(self, index):
         """Return row `index` of the whole, NumPy (d,)."""

@@ -9,8 +9,6 @@ import numpy as np
 from . import cpu, gpu
 from .arrays import module_of, on_gpu, to_host
 
-AT_ONCE = 2**22  # rows for which dice are thrown at a time
-
 
 def _device(X):
     """Return the module that does the work where X is."""
@@ -100,12 +98,11 @@ def draw(X, candidates, factor, seed, first, weights=None):
     first: the number of X's first row in the whole data. A row's dice depend on seed and number alone, so the same rows
     are drawn on any number of workers.
     """
-    drawn = []
-    for start in range(0, len(X), AT_ONCE):
-        part = X[start : start + AT_ONCE]
-        chance = factor * nearest(part, candidates)[1].astype(np.float64)
+    drawn, device = [], _device(X)
+    for start in range(0, len(X), device.AT_ONCE):
+        part = X[start : start + device.AT_ONCE]
+        chance = nearest(part, candidates)[1]
         if weights is not None:
-            chance *= weights[start : start + AT_ONCE]
-        dice = _device(X).dice(seed, first + start, len(part))
-        drawn.append(to_host(part[dice < chance]))
+            chance = chance * weights[start : start + device.AT_ONCE]
+        drawn.append(to_host(part[device.chosen(chance, factor, seed, first + start)]))
     return np.concatenate(drawn)
