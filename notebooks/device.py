@@ -314,17 +314,16 @@ def seconds(call, repeat=1):
 
 
 def best_threads(call, repeat=3):
-    """Return with how many threads of OpenMP a call takes the least time: 1, 4, 16, ..., or as many as it would take.
+    """Return with how many threads a call takes the least time: 1, 2, 4, ..., or as many as it would take by itself.
 
-    Each number gets a call to warm up, and the median of `repeat` calls.
+    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and the median of `repeat` calls.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
     call()  # loads the libraries
-    found = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
-    most, took = max(found, default=1), {}
-    for threads in sorted({min(most, 4**power) for power in range(5)} | {most}):
-        with threadpool_limits(threads, user_api="openmp"):
+    most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
+    for threads in sorted({min(most, 2**power) for power in range(8)} | {most}):
+        with threadpool_limits(threads):
             call()
             took[threads] = seconds(call, repeat)
     return min(took, key=took.get)

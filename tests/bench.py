@@ -3,7 +3,8 @@
     python -m tests.bench [FILE [OPTION ...]]    # FILE: data/bench-<hardware>.json; OPTION: pytest's, as -k cuML
 
 The file holds the hardware and versions, and for each engine, size, type and number of devices the median seconds of a
-call, its inertia per row (of a whole fit, over the ideal one), and of an iteration on Dask the slowest worker's step.
+call, the longest call over the shortest, its inertia per row (of a whole fit, over the ideal one), and of an iteration
+on Dask the slowest worker's step.
 Exit status 1 if a case fails.
 """
 
@@ -12,6 +13,7 @@ import re
 import statistics
 import sys
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import device
@@ -22,7 +24,8 @@ from tests.books import ROOT
 
 KEYS = ["rows", "features", "clusters"]
 KEPT = ["what", "engine", *KEYS, "dtype", "devices", "iterations", "inertia"]
-MORE = ["step", "settings", "differ"]  # of some lines
+MORE = ["step", "settings", "differ", "gap"]  # of some lines
+OTHERS = ["flash-kmeans", "torch", "triton"]  # whose versions are told, where they are installed
 
 
 def measure(more):
@@ -46,7 +49,8 @@ def measure(more):
         }
         median = statistics.median(item["stats"]["data"])
         seconds = (median - item["extra_info"].get("less", 0)) / item["extra_info"].get("calls", 1)
-        results.append(result | extra | {"seconds": round(seconds, 7)})
+        spread = round(max(item["stats"]["data"]) / min(item["stats"]["data"]), 3)
+        results.append(result | extra | {"seconds": round(seconds, 7), "spread": spread})
     return results, status
 
 
@@ -79,7 +83,8 @@ def file_name():
 def main(arguments):
     """Measure, print, keep; return the exit status."""
     results, status = measure(arguments[1:])
-    ran_on = device.machine()
+    others = {each.metadata["Name"]: each.version for each in distributions()}
+    ran_on = ", ".join([device.machine(), *(f"{n} {others[n]}" for n in OTHERS if n in others)])
     print(f"{ran_on}\n{table(results)}")
     path = Path(arguments[0]) if arguments else file_name()
     lines = ",\n".join(json.dumps(result) for result in results)

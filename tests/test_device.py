@@ -233,22 +233,21 @@ def test_a_timing_waits_for_the_gpu_that_is_in_use(monkeypatch, wanted, waits):
     assert len(waited) == waits
 
 
-def openmp_threads():
-    """Return how many threads OpenMP would take now."""
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "openmp"]
-    return max(pool["num_threads"] for pool in pools)
+def threads_now():
+    """Return how many threads OpenMP and BLAS would take now."""
+    return max(pool["num_threads"] for pool in threadpool_info())
 
 
 def test_the_threads_of_the_fastest_call_are_the_best(monkeypatch):
     """Whatever number that is; and afterwards as many are allowed as before."""
     sklearn.cluster.KMeans(1, n_init=1).fit(np.zeros((300, 1)))  # loads OpenMP
-    before, tried = openmp_threads(), []
+    before, tried = threads_now(), []
     monkeypatch.setattr(device, "seconds", lambda call, repeat: call())
     for best in {1, before}:
 
         def took(best=best):
-            tried.append(openmp_threads())
+            tried.append(threads_now())
             return abs(tried[-1] - best)
 
         assert device.best_threads(took) == best
-    assert {1, before} <= set(tried) and openmp_threads() == before
+    assert {1, before} <= set(tried) and threads_now() == before

@@ -27,40 +27,53 @@ def total(answers):
     return tuple(sum(parts) for parts in zip(*answers, strict=True))
 
 
-def _dense(chunk, name):
-    """Return a chunk as a plain NumPy or CuPy array; raise ValueError where it is none: sparse, masked, a frame."""
-    if on_gpu(chunk) or (
-        isinstance(chunk, np.ndarray) and not isinstance(chunk, np.ma.MaskedArray)
+def dense(array, name):
+    """Return an array as plain NumPy or CuPy; raise ValueError where it is none: sparse, masked, a frame."""
+    if on_gpu(array) or (
+        isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
     ):
-        return module_of(chunk).asarray(chunk)
+        return module_of(array).asarray(array)
     raise ValueError(
-        f"A chunk of {name} is a {type(chunk).__name__}: dense NumPy or CuPy arrays without a mask are possible."
+        f"{name} is a {type(array).__name__}: dense NumPy or CuPy arrays without a mask are possible."
     )
+
+
+def as_floats(values, name):
+    """Return a list, or a dense array, of real numbers as NumPy float64; raise ValueError where it is none."""
+    values = dense(values if hasattr(values, "shape") else np.array(values), name)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {values.dtype}: give real numbers.")
+    return np.array(to_host(values), dtype=np.float64)
 
 
 def as_rows(chunk, dtype, n_features):
     """Return a chunk of X, (n, n_features), in the type that X declares; raise ValueError where it cannot be that.
 
     Integers, booleans and shorter floats are converted where NumPy calls it safe: uint8 and int16 to float32, these and
-    float32, int32 and int64 to float64 (int64 beyond 2**53 is rounded). A chunk of float64 in a float32 X is refused.
+    float32, int32 and int64 to float64, unless a number of 64 bits is rounded. A chunk of float64 in a float32 X is
+    refused.
     """
-    chunk = _dense(chunk, "X")
+    chunk = dense(chunk, "A chunk of X")
     if chunk.ndim != 2 or chunk.shape[1] != n_features:
         raise ValueError(f"A chunk of X has shape {chunk.shape}: X declares {n_features} features.")
     if not np.can_cast(chunk.dtype, dtype):
         raise ValueError(
             f"A chunk of X is {chunk.dtype}, X declares {dtype}: convert the chunk, or declare what it is."
         )
+    if chunk.dtype.kind in "iu" and chunk.itemsize == 8 and (abs(chunk) > 2**53).any():
+        raise ValueError("A chunk of X holds whole numbers beyond 2**53, which float64 rounds.")
     return chunk.astype(dtype, copy=False)
 
 
 def as_weights(chunk, rows):
     """Return a chunk of sample weights as float64 (n,), where its n rows are; raise ValueError where it cannot be."""
-    chunk = _dense(chunk, "sample_weight")
+    chunk = dense(chunk, "A chunk of sample_weight")
     if chunk.shape != (len(rows),):
         raise ValueError(f"A chunk of sample_weight has shape {chunk.shape} for {len(rows)} rows.")
     if not on_gpu(rows):
         chunk = to_host(chunk)
+    if chunk.dtype.kind not in "biuf":
+        raise ValueError(f"sample_weight holds {chunk.dtype}: give real numbers.")
     weights = module_of(rows).asarray(chunk, dtype=np.float64)
     if not ((weights >= 0) & (weights < np.inf)).all():
         raise ValueError("sample_weight holds NaN, infinity or a negative weight.")

@@ -13,19 +13,19 @@ from dask.array.utils import meta_from_array
 from sklearn.utils.validation import check_is_fitted
 
 from . import step
-from .arrays import as_rows, to_host
+from .arrays import as_floats, as_rows
 from .shards import Shards
 from .start import scalable_start
 
 MAX_CLUSTERS = MAX_FEATURES = 2**15
-EPSILON = np.finfo(np.float64).eps
 PATIENCE = 1  # seconds of iterations on the workers until the client hears of them: so it can be interrupted
 
 
 def _checked(X):
     """Return X if it declares what fit and predict take; raise ValueError otherwise."""
     if not isinstance(X, dask.array.Array):
-        raise ValueError(f"X is a {type(X).__name__}: give a Dask array.")
+        how = ", by to_dask_array(lengths=True)" if hasattr(X, "to_dask_array") else ""
+        raise ValueError(f"X is a {type(X).__name__}: give a Dask array{how}.")
     if X.ndim != 2 or X.dtype not in (np.float32, np.float64):
         raise ValueError(
             f"X is {X.dtype} with {X.ndim} dimension(s): give float32 or float64, rows by features."
@@ -47,8 +47,9 @@ def _variance(shards):
 
 
 def _move(shards, centers):
-    """Return the means of the clusters around `centers`, float64 (k, d)."""
-    sums, counts, _ = shards.step(centers)
+    """Return the means of the clusters around `centers`, float64 (k, d); raise ValueError if a value is not finite."""
+    sums, counts, inertia = shards.step(centers)
+    step.check_finite(inertia)
     exact, counts = centers.astype(np.float64), counts.astype(np.float64)
     empty = np.flatnonzero(counts == 0)
     if len(empty):  # each takes the row that fits its own cluster worst, as in scikit-learn
@@ -63,15 +64,15 @@ def _move(shards, centers):
 def lloyd(shards, centers, tolerance, iterations):
     """Move centroids, float64 (k, d), to their clusters' means, until they rest or have moved `iterations` times.
 
-    They rest when the sum of their squared movements is not above the tolerance, or is rounding. After PATIENCE seconds
-    it stops earlier. Returns the centroids, how often they moved, and whether they rest.
+    They rest when the sum of their squared movements is not above the tolerance, or is rounding in X's type. After
+    PATIENCE seconds it stops earlier. Returns the centroids, how often they moved, and whether they rest.
     """
-    end = time.monotonic() + PATIENCE
+    end, epsilon = time.monotonic() + PATIENCE, np.finfo(shards.dtype).eps
     for iteration in range(1, iterations + 1):
         new = _move(shards, centers.astype(shards.dtype))
         shift = float(((new - centers) ** 2).sum())
         centers = new
-        rounding = centers.size * (4 * EPSILON * np.abs(centers).max()) ** 2
+        rounding = centers.size * (4 * epsilon * np.abs(centers).max()) ** 2
         at_rest = shift <= max(tolerance, rounding)
         if at_rest or time.monotonic() > end:
             return centers, iteration, at_rest
@@ -98,8 +99,8 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
     X, in all methods, is a Dask array (n_samples, n_features) that declares float32 or float64 and is chunked along the
     rows; chunks are NumPy or CuPy arrays, of any lengths, known or not. A chunk of another type is converted if NumPy
     calls that safe (uint8, say), and refused otherwise. sample_weight is None, or a Dask or NumPy array (n_samples,),
-    not negative; the start draws by it, too. y is ignored. Bad input raises ValueError, in predict and transform when
-    the chunk that is bad is computed.
+    not negative; the start draws by it, too, but for its first row. y is ignored. Bad input raises ValueError, in
+    predict and transform when the chunk that is bad is computed.
 
     After fit: cluster_centers_ (n_clusters, n_features), NumPy, X's dtype; labels_, a Dask array as predict(X) returns
     it, lazy, which keeps X; inertia_, float; n_iter_ and n_features_in_, int.
@@ -116,6 +117,12 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
         """Fit to X and return self; warn with scikit-learn's ConvergenceWarning if clusters are left without rows."""
         X = _checked(X)
         init = self._checked_parameters(X)
+        try:
+            np.random.default_rng(self.random_state)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"random_state is {self.random_state!r}: give a whole number or None."
+            ) from None
         with contextlib.closing(Shards(X, sample_weight)) as shards:
             centers, n_iter, counts, inertia = self._converge(shards, init)
         found = np.count_nonzero(counts)
@@ -134,7 +141,7 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
         """Return the initial centroids, NumPy (n_clusters, n_features), or None for k-means||; raise ValueError."""
         for name in ("n_clusters", "max_iter"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < 1:
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more.")
         if not isinstance(self.tol, numbers.Real) or not self.tol >= 0:
             raise ValueError(f"tol is {self.tol!r}: give a number, 0 or more.")
@@ -144,7 +151,10 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
                     f"init is {self.init!r}: give 'k-means||' or an array of centroids."
                 )
             return None
-        init = np.array(to_host(self.init), dtype=np.float64)
+        try:
+            init = as_floats(self.init, "init")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"init is no array of centroids: {error}") from None
         if init.shape != (self.n_clusters, X.shape[1]):
             raise ValueError(
                 f"init has shape {init.shape}: ({self.n_clusters}, {X.shape[1]}) is needed."
@@ -155,17 +165,18 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
 
     def _converge(self, shards, init):
         """Return centroids (k, d) in X's type, iterations, and each cluster's count and the inertia around them."""
+        n_clusters, max_iter = int(self.n_clusters), int(self.max_iter)  # NumPy's may overflow
         most = min(shards.n_rows, MAX_CLUSTERS)
-        if self.n_clusters > most:
+        if n_clusters > most:
             raise ValueError(
-                f"n_clusters is {self.n_clusters}: choose 1 to {most}, for {shards.n_rows} rows."
+                f"n_clusters is {n_clusters}: choose 1 to {most}, for {shards.n_rows} rows."
             )
-        tolerance = self.tol * shards.lead(_variance)
+        tolerance = self.tol * shards.lead(_variance) if self.tol else 0.0
         if init is None:
-            init = scalable_start(shards, self.n_clusters, self.random_state)
+            init = scalable_start(shards, n_clusters, self.random_state)
         centers, n_iter, at_rest = init.astype(np.float64), 0, False
-        while n_iter < self.max_iter and not at_rest:
-            left = self.max_iter - n_iter
+        while n_iter < max_iter and not at_rest:
+            left = max_iter - n_iter
             centers, moved, at_rest = shards.lead(lloyd, centers, tolerance, left)
             n_iter += moved
         centers = centers.astype(shards.dtype)

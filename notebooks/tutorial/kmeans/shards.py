@@ -9,9 +9,9 @@ import itertools
 import dask.array
 import numpy as np
 from dask.core import flatten
-from dask.distributed import default_client, futures_of, wait
+from dask.distributed import CancelledError, default_client, futures_of, wait
 
-from .arrays import as_rows, as_weights, to_host, total
+from .arrays import as_floats, as_rows, as_weights, to_host, total
 from .step import draw, farthest, step, weigh
 
 
@@ -91,7 +91,10 @@ def _chunks(client, X):
     if not by_key.keys() >= set(keys):  # where rows are in place already, no message is needed
         by_key = {future.key: future for future in futures_of(client.persist(X))}
     chunks = [by_key[key] for key in keys]
-    wait(chunks)
+    try:
+        wait(chunks)
+    except CancelledError:
+        raise ValueError("X was cancelled: persist it again.") from None
     for chunk in chunks:
         if chunk.status != "finished":
             chunk.result()
@@ -101,7 +104,7 @@ def _chunks(client, X):
 def _cut_as(X, weights):
     """Return sample weights, NumPy, CuPy or Dask (n,), as a Dask array that is cut as X is along its rows."""
     if not isinstance(weights, dask.array.Array):
-        weights = dask.array.from_array(to_host(weights), chunks=-1)
+        weights = dask.array.from_array(as_floats(weights, "sample_weight"), chunks=-1)
     known = not np.isnan([*X.shape, *weights.shape]).any()
     if weights.ndim != 1 or (known and len(weights) != len(X)):
         raise ValueError(f"sample_weight has shape {weights.shape}: ({X.shape[0]},) is needed.")
@@ -143,7 +146,10 @@ class Shards:
         client = default_client()
         chunks = _chunks(client, X)
         weights = weights if weights is None else _chunks(client, _cut_as(X, weights))
-        holders = client.who_has(chunks)
+        where = client.who_has(chunks)
+        holders = [where.get(chunk.key) for chunk in chunks]
+        if not all(holders):
+            raise ValueError("X is not on the workers of the active client: persist it there.")
         made = [
             client.submit(
                 kind,
@@ -156,15 +162,15 @@ class Shards:
                 pure=False,
             )
             # in the order of addresses, by which the last leads: two fits at once cannot wait for each other in a ring
-            for worker, numbers in _share_out([holders[chunk.key] for chunk in chunks]).items()
+            for worker, numbers in _share_out(holders).items()
         ]
         self.shards = [future.result() for future in made]
         self.dtype = X.dtype
         self.n_rows, filled, weight = self.lead(_place)
-        if not self.n_rows:
-            raise ValueError("X has no rows.")
-        if weights and not weight:
-            raise ValueError("sample_weight is zero for all rows.")
+        if not self.n_rows or (weights and not weight):
+            self.close()
+            what = "sample_weight is zero for all rows." if self.n_rows else "X has no rows."
+            raise ValueError(what)
         self.shards = list(itertools.compress(self.shards, filled))
 
     def ask(self, method, *arguments):

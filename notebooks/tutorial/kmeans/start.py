@@ -6,6 +6,8 @@ import numpy as np
 import sklearn.cluster
 import sklearn.exceptions
 
+from .step import check_finite
+
 ROUNDS = 5
 DRAWN = 2  # rows for each cluster and round
 FEW = 100  # clusters up to which the candidates are clustered several times, for the best result
@@ -16,12 +18,14 @@ def scalable_start(shards, n_clusters, random_state):
 
     The rows drawn, about ten for each cluster, are weighted by what is nearest to them and clustered here, on one
     machine: for k clusters that takes at most 10 k² d (20 + 2 + ln k) squared differences, four times so for few
-    clusters. At k = 2,000 it is seconds; for tens of thousands, give initial centroids instead.
+    clusters. The rounds before it compute about 50 k d squared differences for each row, as many as 50 iterations. For
+    thousands of clusters, give initial centroids instead.
     """
     random = np.random.default_rng(random_state)
     candidates = shards.row(int(random.integers(shards.n_rows)))[None]
     for _ in range(ROUNDS):
         _, inertia = shards.weigh(candidates)
+        check_finite(inertia)
         if inertia == 0:  # all rows are candidates already
             break
         drawn = shards.draw(candidates, DRAWN * n_clusters / inertia, int(random.integers(2**31)))
