@@ -322,7 +322,7 @@ def best_threads(call, repeat=3):
 
     call()  # loads the libraries
     most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
-    for threads in sorted({min(most, 2**power) for power in range(8)} | {most}):
+    for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
         with threadpool_limits(threads):
             call()
             took[threads] = seconds(call, repeat)

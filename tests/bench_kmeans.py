@@ -192,26 +192,26 @@ def with_labels(model):
 def cuml_options(d, k, dtype, iterations):
     init = arrays().asarray(start(d, k)[1].astype(dtype))
     options = {"n_clusters": k, "init": init, "max_iter": iterations, "tol": 1e-30}
-    return options | {"random_state": 0} | best_settings
+    return options | {"random_state": 0}
 
 
 def fit_cuml(n, d, k, dtype, client, devices, iterations, **settings):
     import cuml.cluster
 
     X = make_rows(0, n, dtype, arrays(), d, k)
-    options = cuml_options(d, k, dtype, iterations) | settings
-    model = cuml.cluster.KMeans(n_init=1, **options)
-    return lambda: attributes(model.fit(X)), X, settings or dict(best_settings)
+    settings = settings or dict(best_settings)
+    model = cuml.cluster.KMeans(n_init=1, **cuml_options(d, k, dtype, iterations), **settings)
+    return lambda: attributes(model.fit(X)), X, settings
 
 
 def fit_cuml_mnmg(n, d, k, dtype, client, devices, iterations):
     from cuml.dask.cluster import KMeans
 
     X = chunked(client, devices, n, d, dtype, make_rows, d, k)
-    options = cuml_options(d, k, dtype, iterations)
-    options.pop("device_buffer_samples", None)
-    model = KMeans(client=client, **options)
-    return lambda: attributes(model.fit(X)), X, dict(best_settings)
+    # it has no buffer for rows on the host
+    settings = {name: best_settings[name] for name in best_settings if "buffer" not in name}
+    model = KMeans(client=client, **cuml_options(d, k, dtype, iterations), **settings)
+    return lambda: attributes(model.fit(X)), X, settings
 
 
 def flash(X, centers, iterations, **options):

@@ -38,11 +38,16 @@ def dense(array, name):
     )
 
 
+def _check_real(array, name):
+    """Raise ValueError where an array holds no real numbers."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {array.dtype}: give real numbers.")
+
+
 def as_floats(values, name):
     """Return a list, or a dense array, of real numbers as NumPy float64; raise ValueError where it is none."""
     values = dense(values if hasattr(values, "shape") else np.array(values), name)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} holds {values.dtype}: give real numbers.")
+    _check_real(values, name)
     return np.array(to_host(values), dtype=np.float64)
 
 
@@ -72,8 +77,7 @@ def as_weights(chunk, rows):
         raise ValueError(f"A chunk of sample_weight has shape {chunk.shape} for {len(rows)} rows.")
     if not on_gpu(rows):
         chunk = to_host(chunk)
-    if chunk.dtype.kind not in "biuf":
-        raise ValueError(f"sample_weight holds {chunk.dtype}: give real numbers.")
+    _check_real(chunk, "sample_weight")
     weights = module_of(rows).asarray(chunk, dtype=np.float64)
     if not ((weights >= 0) & (weights < np.inf)).all():
         raise ValueError("sample_weight holds NaN, infinity or a negative weight.")

@@ -117,12 +117,6 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
         """Fit to X and return self; warn with scikit-learn's ConvergenceWarning if clusters are left without rows."""
         X = _checked(X)
         init = self._checked_parameters(X)
-        try:
-            np.random.default_rng(self.random_state)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"random_state is {self.random_state!r}: give a whole number or None."
-            ) from None
         with contextlib.closing(Shards(X, sample_weight)) as shards:
             centers, n_iter, counts, inertia = self._converge(shards, init)
         found = np.count_nonzero(counts)
@@ -145,6 +139,12 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
                 raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more.")
         if not isinstance(self.tol, numbers.Real) or not self.tol >= 0:
             raise ValueError(f"tol is {self.tol!r}: give a number, 0 or more.")
+        try:
+            np.random.default_rng(self.random_state)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"random_state is {self.random_state!r}: give a whole number or None."
+            ) from None
         if isinstance(self.init, str):
             if self.init != "k-means||":
                 raise ValueError(
