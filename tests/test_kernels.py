@@ -21,7 +21,9 @@ NARROW = [
     (3, 16),
     (3, 17),
 ]
-NARROW += [(8, 5), (8, 6), (15, 2), (15, 3), (16, 1), (16, 2)]
+NARROW += [(1, 41), (8, 5), (8, 6), (15, 2), (15, 3), (16, 1), (16, 2), (21, 1), (22, 1)]
+# float64's
+NARROW += [(1, 20), (1, 21), (2, 11), (2, 12), (3, 7), (3, 8), (4, 5), (4, 6), (8, 1), (8, 2)]
 DIRECT = [(2, 64), (2, 256), (3, 20), (5, 1500), (7, 33), (2, 2000), (257, 40), (300, 3)]
 TENSOR = [
     (8, 64),
@@ -93,9 +95,10 @@ def check(d, k, dtype, layout="C", n=3001, far=0.0):
     assert inertia == pytest.approx(float(nearest.sum()), rel=1e-5 if single else 1e-11)
     expected = np.zeros((k, d))
     np.add.at(expected, labels, host.astype(np.float64) - centers[labels])
-    if (counts == np.bincount(labels, minlength=k)).all():
-        size = np.abs(expected).max()
-        np.testing.assert_allclose(sums, expected, rtol=0, atol=(2e-5 if single else 1e-10) * size)
+    alike = counts == np.bincount(labels, minlength=k)
+    assert alike.sum() >= k - 2 * (n // 500)
+    atol = (2e-5 if single else 1e-10) * np.abs(expected).max()
+    np.testing.assert_allclose(sums[alike], expected[alike], rtol=0, atol=atol)
     weights, total = gpu.weigh(X, centers)
     np.testing.assert_array_equal(weights, np.bincount(labels, minlength=k))
     assert total == pytest.approx(float(nearest.sum()), rel=1e-5 if single else 1e-11)
@@ -114,6 +117,26 @@ def test_each_kernel_around_its_limits(d, k, dtype):
 )
 def test_each_kernel_reads_any_layout(d, k, dtype, layout):
     check(d, k, dtype, layout)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("d", "k"), [(2, 5), (2, 64), (40, 30), (128, 256), (128, 257), (300, 9)])
+def test_rows_for_many_rounds(monkeypatch, d, k, dtype):
+    """Two blocks go round many times, and rows come in slices: sums of all rounds and slices are there."""
+    monkeypatch.setattr(gpu, "SHORT", 64)
+    monkeypatch.setattr(gpu, "AT_ONCE", 500)
+    monkeypatch.setattr(gpu, "_resident_blocks", lambda *arguments: 2)
+    check(d, k, dtype, n=20_011)
+
+
+def test_the_limits_of_narrow_are_among_the_shapes():
+    """For every number of features here and both types: the most clusters it takes, and one more."""
+    for itemsize in (4, 8):
+        for d in (1, 2, 3, 8):
+            fits = [
+                k for k in range(1, 200) if (k * (2 * d + 1) + 4 * d) * itemsize // 4 <= gpu.AT_HAND
+            ]
+            assert {(d, max(fits)), (d, max(fits) + 1)} <= set(NARROW + DIRECT + TENSOR)
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 255, 257])
@@ -148,48 +171,69 @@ def test_a_card_without_these_tensor_cores(monkeypatch, d, k):
     check(d, k, "float32")
 
 
+def assert_nearest(X, centers, rounding):
+    """Hold labels against float64: the nearest centre, or one as near as rounding can tell."""
+    import cupy
+
+    labels, _ = gpu.nearest(cupy.asarray(X), centers)
+    squared = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2)
+    chosen = squared[np.arange(len(X)), labels.get()]
+    assert (chosen <= squared.min(axis=1) * (1 + rounding)).all()
+
+
+ROUNDING = {"float32": 2e-5, "float64": 1e-11}
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDING))
 @pytest.mark.parametrize("far", [1e4, -1e6])
 @pytest.mark.parametrize(("d", "k"), [(2, 5), (4, 64), (40, 64), (128, 256)])
-def test_labels_far_from_the_origin(d, k, far):
+def test_labels_far_from_the_origin(d, k, far, dtype):
     """The rows themselves are rounded there; their labels are still those of float64."""
-    import cupy
-
-    X, centers = rows_and_centers(d, k, "float32", 3001, far)
-    labels, _ = gpu.nearest(cupy.asarray(X), centers)
-    squared = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2)
-    chosen = squared[np.arange(len(X)), labels.get()]
-    assert (chosen <= squared.min(axis=1) * (1 + 2e-5)).all()
+    assert_nearest(*rows_and_centers(d, k, dtype, 3001, far), ROUNDING[dtype])
 
 
+@pytest.mark.parametrize("dtype", list(ROUNDING))
 @pytest.mark.parametrize("scale", [1e-15, 1e-4, 1e4, 1e8])
 @pytest.mark.parametrize("beyond", [1, 1e5])
-def test_numbers_that_half_precision_does_not_hold(scale, beyond):
+def test_numbers_that_half_precision_does_not_hold(scale, beyond, dtype):
     """`tensor` scales its factors; a row far beyond the centroids is compared with all of them."""
-    import cupy
-
-    X, centers = rows_and_centers(128, 256, "float32", 3001)
-    X, centers = X * np.float32(scale), centers * np.float32(scale)
-    X[::7] *= np.float32(beyond)
-    labels, _ = gpu.nearest(cupy.asarray(X), centers)
-    squared = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2)
-    chosen = squared[np.arange(len(X)), labels.get()]
-    assert (chosen <= squared.min(axis=1) * (1 + 2e-5)).all()
+    X, centers = rows_and_centers(128, 256, dtype, 3001)
+    X, centers = X * X.dtype.type(scale), centers * X.dtype.type(scale)
+    X[::7] *= X.dtype.type(beyond)
+    assert_nearest(X, centers, ROUNDING[dtype])
 
 
-def test_near_ties_get_the_label_of_float32_differences():
-    """Rows half-way between two centroids, moved by a few units in the last place: no score in half precision tells."""
-    import cupy
-
-    _, centers = rows_and_centers(64, 100, "float32", 1)
+@pytest.mark.parametrize("aside", [1e-4, 1e-6, 1e-15])
+@pytest.mark.parametrize("dtype", list(ROUNDING))
+def test_near_ties_get_the_label_of_differences(dtype, aside):
+    """Rows half-way between two centroids, moved by up to `aside` of the gap: no score in half precision tells."""
+    _, centers = rows_and_centers(64, 100, dtype, 1)
     random = np.random.default_rng(0)
     pairs = random.integers(0, 100, (5000, 2))
     middle = centers[pairs].astype(np.float64).mean(axis=1)
-    aside = (centers[pairs[:, 0]] - centers[pairs[:, 1]]).astype(np.float64)
-    X = (middle + aside * random.uniform(-1e-4, 1e-4, (5000, 1))).astype(np.float32)
-    labels, _ = gpu.nearest(cupy.asarray(X), centers)
-    squared = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2)
-    chosen = squared[np.arange(len(X)), labels.get()]
-    assert (chosen <= squared.min(axis=1) * (1 + 1e-5)).all()
+    gap = (centers[pairs[:, 0]] - centers[pairs[:, 1]]).astype(np.float64)
+    X = (middle + gap * random.uniform(-aside, aside, (5000, 1))).astype(dtype)
+    assert_nearest(X, centers, ROUNDING[dtype] / 2)
+
+
+@pytest.mark.parametrize("size", [0, 1e-40, 1e-200])
+def test_centres_that_hardly_differ(size):
+    """No scale makes half-precision numbers of such differences; all centres are candidates."""
+    X, centers = rows_and_centers(40, 30, "float64", 1000)
+    assert_nearest(X * 1e-10, centers * size, 1e-11)
+
+
+@pytest.mark.parametrize(("k", "j", "far"), [(32, 4, 2e154), (31, 0, 1e300), (30, 0, 1e300)])
+def test_centres_too_far_apart_to_square(k, j, far):
+    """No score tells; rows beside each centre get it, and the sums and counts of the others stay as they are."""
+    X, centers = rows_and_centers(32, k, "float64", 1000)
+    centers[j] = far
+    X[5] = centers[j]
+    labels, distances = gpu.nearest(in_layout(X, "C"), centers)
+    assert labels.get()[5] == j and distances.get()[5] == 0
+    _, counts, _ = gpu.step(in_layout(X, "C"), centers)
+    np.testing.assert_array_equal(counts, np.bincount(labels.get(), minlength=k))
+    assert counts.sum() == len(X) and counts[j] == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -206,7 +250,7 @@ def test_a_row_that_is_not_finite_shows(d, k, bad):
 
 
 @pytest.mark.parametrize(
-    ("d", "k", "dtype"), [(2, 5, "float32"), (2, 64, "float32"), (40, 30, "float64")]
+    ("d", "k", "dtype"), [(2, 5, "float32"), (2, 64, "float32"), (300, 30, "float64")]
 )
 def test_two_runs_give_the_same_bits(d, k, dtype):
     """But for sums in `tensor`, as the module says."""
@@ -214,3 +258,17 @@ def test_two_runs_give_the_same_bits(d, k, dtype):
     first, second = (gpu.step(in_layout(X, "C"), centers) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("d", "k", "asked"),
+    [(2, 5, {"narrow"}), (128, 256, {"tensor"}), (300, 9, {"direct", "add_up"})],
+)
+def test_only_the_kernels_that_are_asked_for_are_compiled(monkeypatch, d, k, asked):
+    made, kernel = set(), gpu._kernel
+    monkeypatch.setattr(
+        gpu, "_kernel", lambda name, *a, **m: made.add(name) or kernel(name, *a, **m)
+    )
+    X, centers = rows_and_centers(d, k, "float32", 1000)
+    gpu.step(in_layout(X, "C"), centers)
+    assert made == asked

@@ -468,7 +468,10 @@ def some_weights(n):
 
 @pytest.mark.parametrize(("d", "k"), [*SHAPES[:-1], (64, 8)])
 def test_weighted_fit_is_scikit_learns(client, put, d, k):
-    """Where no cluster loses all its rows: scikit-learn may then choose a row of no weight, and we do not."""
+    """Where no cluster loses all its rows: scikit-learn may then choose a row of no weight, and we do not.
+
+    Its threads add up in an order that varies. So at its end a centre may move by a last digit, for one more iteration.
+    """
     rows = blobs(6007, d, k)
     weights = some_weights(len(rows))
     init = rows[weights > 0][:k]
@@ -481,7 +484,7 @@ def test_weighted_fit_is_scikit_learns(client, put, d, k):
         da.from_array(weights).map_blocks(put),
     ):
         model = kmeans.KMeans(k, init=init, **options).fit(X, sample_weight=given)
-        assert model.n_iter_ == expected.n_iter_
+        assert 0 <= expected.n_iter_ - model.n_iter_ <= 1
         np.testing.assert_allclose(model.cluster_centers_, expected.cluster_centers_, rtol=1e-9)
         assert model.inertia_ == pytest.approx(expected.inertia_, rel=1e-9)
         np.testing.assert_array_equal(to_host(model.labels_.compute()), expected.labels_)
@@ -630,12 +633,10 @@ def test_messages_from_here_do_not_grow_with_iterations(client, put, monkeypatch
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_same_bits_twice_on_a_cpu(clusters, dtype):
-    X = da.from_array(blobs(20_000, 3, 8, dtype), chunks=(3000, -1))
-    client = clusters("cpu")
-    with client.as_current():
-        X = client.persist(X)
-        fits = [kmeans.KMeans(8, random_state=0).fit(X) for _ in range(2)]
+def test_the_same_bits_twice(client, put, dtype):
+    X = da.from_array(blobs(20_000, 3, 8, dtype), chunks=(3000, -1)).map_blocks(put)
+    X = client.persist(X)
+    fits = [kmeans.KMeans(8, random_state=0).fit(X) for _ in range(2)]
     np.testing.assert_array_equal(fits[0].cluster_centers_, fits[1].cluster_centers_)
     assert fits[0].inertia_ == fits[1].inertia_
 

@@ -23,9 +23,9 @@ origin. (For many features on a GPU the expansion, by tensor cores in half preci
 differences decide.) In float32 a few ten thousand rows at most are added up; their sums go to float64.
 
 The same start on the same workers, threads and chunks gives the same bits twice on a CPU; another number of workers,
-threads or chunks adds in another order, and the last digits differ. On a GPU the same holds, but for float32 rows of 8
-to 256 features with up to 256 clusters, and for weights: they are added up by atomic operations, in no fixed order, and
-the last digits may differ between two runs.
+threads or chunks adds in another order, and the last digits differ. On a GPU the same holds, but for rows of 8 to 256
+features with up to 256 clusters, and for weights: they are added up by atomic operations, in no fixed order, and the
+last digits may differ between two runs.
 
 Lloyd's iterations: S. P. Lloyd, Least squares quantization in PCM, IEEE Trans. Inf. Theory 28 (1982). The start,
 k-means||: B. Bahmani et al., Scalable k-means++, PVLDB 5 (2012). Empty clusters and the tolerance: as scikit-learn.

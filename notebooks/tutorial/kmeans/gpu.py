@@ -1,7 +1,8 @@
 """The step on a GPU: which kernel is asked for, and with what. The kernels are in the .cu files beside this one.
 
 `narrow` is for few features and clusters: a step in one read of the rows, all in registers. `tensor` is for 8 to 256
-features in float32, on compute capability 8.0 or newer: labels, and with up to 256 clusters a whole step in one read.
+features, on compute capability 8.0 or newer: labels, and with up to 256 clusters, or as many as shared memory holds, a
+whole step in one read.
 `direct` finds labels for anything else, and `add_up` the sums that belong to labels.
 """
 
@@ -55,7 +56,7 @@ def _resident_blocks(kernel, threads, shared=0):
         _attribute("MaxRegistersPerMultiprocessor") // registers,
         _attribute("MaxSharedMemoryPerMultiprocessor")
         // (kernel.shared_size_bytes + shared + 1024),
-        2048 // threads,
+        _attribute("MaxThreadsPerMultiProcessor") // threads,
     )
     return _attribute("MultiProcessorCount") * max(1, at_once)
 
@@ -75,6 +76,24 @@ def _adder():
 def _add_parts(parts, total):
     """Add parts[0] + parts[1] + ... to total, in this order."""
     _adder()(parts, len(parts), total.size, total)
+
+
+def _to_gpu(*arrays):
+    """Return NumPy arrays on the GPU, sent in one piece: each transfer takes its time, however short."""
+    import cupy
+
+    starts = np.cumsum(
+        [0, *(-(-array.nbytes // 16) * 16 for array in arrays)]
+    )  # aligned for kernels
+    packed = np.empty(starts[-1], np.uint8)
+    places = [slice(start, start + a.nbytes) for start, a in zip(starts, arrays, strict=False)]
+    for array, place in zip(arrays, places, strict=True):
+        packed[place] = array.reshape(-1).view(np.uint8)
+    sent = cupy.asarray(packed)
+    return [
+        sent[place].view(array.dtype).reshape(array.shape)
+        for array, place in zip(arrays, places, strict=True)
+    ]
 
 
 def _steps(X):
@@ -128,31 +147,34 @@ def _narrow_step(X, centers):
     return clusters[:, :-1] + counts[:, None] * moved, counts, float(total[-1])
 
 
-# --- many, in float32, on tensor cores ---------------------------------------------------------------------------
+# --- many, on tensor cores ---------------------------------------------------------------------------------------
 
 
-def _tensor_bytes(warps, centers, d):
+def _tensor_bytes(warps, centers, d, dtype):
     """Return the shared memory of a block of `tensor`: the size of Shared in tensor.cu."""
     padded = -(-d // 32) * 32
-    return 4 * (warps * 16 * (padded + 4) + padded) + centers * (4 + 2 * (padded + 32))
+    rows = dtype.itemsize * (warps * 16 * (padded + 4) + padded)
+    return rows + centers * (4 + 2 * (padded + 32))
 
 
 def _tensor_plan(X, centers):
     """Return (warps of a block, centres of a call) for `tensor`, or None where it has no place."""
     k, d = centers.shape
-    if X.dtype != np.float32 or not 8 <= d <= 256 or _capability() < 80:
+    if not 8 <= d <= 256 or _capability() < 80:
         return None
     plans = []
     for warps in (4, 8, 16):
-        room = _attribute("MaxSharedMemoryPerBlockOptin") - _tensor_bytes(warps, 0, d)
-        most = room // (_tensor_bytes(0, 1, d) - _tensor_bytes(0, 0, d)) // 32 * 32
+        rows = _tensor_bytes(warps, 0, d, X.dtype)
+        room = _attribute("MaxSharedMemoryPerBlockOptin") - rows
+        most = room // (_tensor_bytes(warps, 1, d, X.dtype) - rows) // 32 * 32
         plans.append((min(most, 256, -(-k // 32) * 32), warps))
     most, warps = max(plans)
     return (warps, most) if most > 0 else None
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _scores(centers, padded):
-    """Return what `tensor` needs to know of the centres: weights, constants, middle, scale, slack and floor.
+    """Return what `tensor` needs to know of the centres: themselves, weights, constants, middle; scale, slack, floor.
 
     A score is |scale (row - centre)|^2 less what is the same for all centres: a sum of d products of numbers rounded to
     half precision (off by a share `half`, or by `tiny` where they are subnormal), added up in float32, with its lowest
@@ -160,68 +182,65 @@ def _scores(centers, padded):
     |scale (row - middle)|, a score is off by at most slack x L + floor; the kernel gets twice that, for two scores.
     padded: how many centres there are with those that fill up the last call; no row is near them.
     """
-    import cupy
-
     k, d = centers.shape
     exact = centers.astype(np.float64)
-    middle = exact.mean(axis=0).astype(np.float32).astype(np.float64)
+    middle = exact.mean(axis=0).astype(centers.dtype).astype(np.float64)
     apart = exact - middle
-    longest = np.sqrt((apart**2).sum(axis=1).max())
-    scale = 2.0 ** -np.ceil(np.log2(longest)) if longest > 0 else 1.0
+    squared = (apart**2).sum(axis=1)
+    longest = np.sqrt(squared.max())
+    scale = 2.0 ** -np.ceil(np.log2(max(longest, 1e-30)))  # at most what float32 holds
     weights = np.zeros((padded, -(-d // 32) * 32), np.float16)
     weights[:k, :d] = -2 * scale * apart
     constants = np.full(padded, 3e38, np.float32)
-    constants[:k] = ((scale * apart) ** 2).sum(axis=1)
-    shift = np.zeros(weights.shape[1], np.float32)
-    shift[:d] = -scale * middle
+    constants[:k] = scale**2 * squared
+    shift = np.zeros(weights.shape[1], centers.dtype)
+    # so far apart that no score tells: of a row whose length is not a number, all centres are compared
+    shift[:d] = -scale * middle if longest < np.inf else np.nan
     half, tiny, added = 2.0**-11, 2.0**-25 * np.sqrt(d), (d + 9) * 2.0**-23 + 2.0**-19
     slack = 2 * (2 * half + half**2 + added) + tiny
     floor = added + 2 * tiny + tiny**2
     bounds = (np.float32(2.02 * bound) for bound in (slack, floor))
-    return *map(cupy.asarray, (weights, constants, shift)), np.float32(scale), *bounds
+    return *_to_gpu(centers, weights, constants, shift), centers.dtype.type(scale), *bounds
 
 
-def _tensor(X, centers, plan, scores, labels=0, distances=None, sums=(0, 0)):
-    """Run `tensor` for all centres: fill labels and distances, or add to sums (parts, counts); return the inertia."""
-    import cupy
-
+def _tensor(X, plan, scores, found=(0, 0), sums=None):
+    """Run `tensor` for all centres: fill labels and distances, or add to sums: parts, counts and inertia."""
     warps, most = plan
-    k, d = centers.shape
-    summing = distances is None
-    sizes = {"D": d, "KT": most, "WARPS": warps, "LAYOUT": _layout(X), "SUMS": int(summing)}
-    kernel = _kernel("tensor", "float32", **sizes)
-    shared = _tensor_bytes(warps, most, d)
+    placed, weights, constants, *bounds = scores
+    k, d = placed.shape
+    sizes = {"D": d, "KT": most, "WARPS": warps, "LAYOUT": _layout(X), "SUMS": int(bool(sums))}
+    kernel = _kernel("tensor", X.dtype.name, **sizes)
+    shared = _tensor_bytes(warps, most, d, X.dtype)
     kernel.max_dynamic_shared_size_bytes = shared
     blocks = min(_resident_blocks(kernel, 32 * warps, shared), -(-len(X) // (16 * warps)))
-    weights, constants, *bounds = scores
-    inertia = cupy.zeros(blocks * warps)
-    replicas = np.int32(len(sums[0]) if summing else 0)
+    wanted = *found, *((np.int32(len(sums[0])), *sums) if sums else (np.int32(0), 0, 0, 0))
     for base in range(0, k, most):
         part = slice(base, base + most)
         rows = X, np.int64(len(X)), np.int32(min(most, k - base)), *_steps(X)
-        known = centers[part], weights[part], constants[part], *bounds, np.int32(base)
-        wanted = labels, 0 if summing else distances, replicas, *sums, inertia
+        known = placed[part], weights[part], constants[part], *bounds, np.int32(base)
         kernel((blocks,), (32 * warps,), (*rows, *known, *wanted), shared_mem=shared)
-    return inertia.sum()
 
 
 def _tensor_step(X, centers, plan):
-    """Return sums, counts and inertia, CuPy; for no more clusters than `tensor` takes in one call."""
+    """Return sums, counts and inertia, NumPy; for no more clusters than `tensor` takes in one call."""
     import cupy
 
     k, d = centers.shape
-    placed, scores = cupy.asarray(centers), _scores(centers, plan[1])
-    replicas = max(1, min(plan[0] * _attribute("MultiProcessorCount"), MOST_BYTES // (4 * k * d)))
-    parts, counted = cupy.empty((replicas, k, d), np.float32), cupy.empty((replicas, k), np.uint32)
-    sums, counts, inertia = cupy.zeros((k, d)), cupy.zeros(k), cupy.zeros(())
+    scores = _scores(centers, plan[1])
+    size = k * d * X.itemsize  # of a replica of the sums; behind all of them come the counts
+    replicas = max(1, min(plan[0] * _attribute("MultiProcessorCount"), MOST_BYTES // size))
+    added = cupy.empty(replicas * (size + 4 * k), np.uint8)
+    parts = added[: replicas * size].view(X.dtype).reshape(replicas, k, d)
+    counted = added[replicas * size :].view(np.uint32).reshape(replicas, k)
+    total = cupy.zeros(k * (d + 1) + 1)
     for start in range(0, len(X), SHORT * replicas):
-        parts.fill(0)
-        counted.fill(0)
+        added.fill(0)
         rows = X[start : start + SHORT * replicas]
-        inertia += _tensor(rows, placed, plan, scores, sums=(parts, counted))
-        _add_parts(parts, sums)
-        _add_parts(counted, counts)
-    return sums, counts, inertia
+        _tensor(rows, plan, scores, sums=(parts, counted, total[-1:]))
+        _add_parts(parts, total[: k * d])
+        _add_parts(counted, total[k * d : -1])
+    total = total.get()
+    return total[: k * d].reshape(k, d), total[k * d : -1].astype(np.int64), float(total[-1])
 
 
 # --- anything else -----------------------------------------------------------------------------------------------
@@ -247,7 +266,7 @@ def nearest(X, centers):
     labels, distances = cupy.empty(len(X), np.int32), cupy.empty(len(X), X.dtype)
     if len(X) and (plan := _tensor_plan(X, centers)):
         scores = _scores(centers, -(-len(centers) // plan[1]) * plan[1])
-        _tensor(X, cupy.asarray(centers), plan, scores, labels, distances)
+        _tensor(X, plan, scores, found=(labels, distances))
     elif len(X):
         _direct(X, centers, labels, distances)
     return labels, distances
@@ -313,9 +332,8 @@ def step(X, centers):
         return _narrow_step(X, centers)
     plan = _tensor_plan(X, centers)
     if plan and plan[1] >= len(centers):
-        sums, counts, inertia = _tensor_step(X, centers, plan)
-    else:
-        sums, counts, inertia = _labelled_step(X, centers, centers.shape[1])
+        return _tensor_step(X, centers, plan)
+    sums, counts, inertia = _labelled_step(X, centers, centers.shape[1])
     return sums.get(), counts.get().astype(np.int64), float(inertia)
 
 

@@ -1,14 +1,16 @@
-// Each row's nearest centre for many features in float32, on tensor cores; compute capability 8.0 or newer. D is the number
-// of features, KT the most centres of a call (a multiple of 32, at most 256), WARPS the size of a block; SUMS asks for sums.
+// Each row's nearest centre for many features, on tensor cores; compute capability 8.0 or newer. D is the number of features,
+// KT the most centres of a call (a multiple of 32, at most 256), WARPS the size of a block; SUMS asks for sums.
 //
 // Half-precision products give scores, |row - centre|^2 less what is the same for all centres, fast and roughly. The error
-// bound that gpu.py has worked out leaves candidates, for most rows one; their differences in float32 decide. Scores stay in
+// bound that gpu.py has worked out leaves candidates, for most rows one; their differences in T decide. Scores stay in
 // registers: of each row a lane keeps the two lowest of each of four lists, among its quarter of the centres.
 
 constexpr int P = (D + 31) / 32 * 32, XS = P + 4, CS = P + 32, THREADS = 32 * WARPS;
 constexpr int LISTS = 4;  // and as many products under way
 constexpr float MOST = 3e38f;  // above every score
-struct Shared { float x[WARPS][16][XS], middle[P], constant[KT]; unsigned c[KT][CS / 2]; };
+constexpr int WIDTH = 16 / sizeof(T);  // numbers in 16 bytes
+constexpr bool ALIGNED = D % WIDTH == 0;  // rows that lie together begin at multiples of 16 bytes
+struct Shared { T x[WARPS][16][XS], middle[P]; float constant[KT]; unsigned c[KT][CS / 2]; };
 
 __device__ __forceinline__ unsigned half2(float a, float b)
 {
@@ -24,31 +26,35 @@ __device__ __forceinline__ void multiply_add(float (&s)[4], const unsigned (&a)[
         : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-template <int BYTES> __device__ __forceinline__ void fetch(float *to, const float *from)
+template <int BYTES> __device__ __forceinline__ void fetch(T *to, const T *from)
 {
     const unsigned place = (unsigned)__cvta_generic_to_shared(to);
     if (BYTES == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(place), "l"(from) : "memory");
-    else asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(place), "l"(from) : "memory");
+    else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" :: "r"(place), "l"(from), "n"(BYTES == 16 ? 4 : BYTES) : "memory");
 }
 
-// V numbers that lie together: four where rows begin at multiples of 16 bytes
-constexpr int V = D % 4 == 0 ? 4 : 1;
-__device__ __forceinline__ void load(const float *from, float (&v)[4])
+// N numbers that lie together, 16 bytes at a time if they are so many
+template <int N> __device__ __forceinline__ void load(const T *from, T (&v)[N])
 {
-    const float4 four = *(const float4 *)from;
-    v[0] = four.x; v[1] = four.y; v[2] = four.z; v[3] = four.w;
+    constexpr int AT_ONCE = N < WIDTH ? N : WIDTH;
+    struct alignas(AT_ONCE * sizeof(T)) Piece { T v[AT_ONCE]; };
+    #pragma unroll
+    for (int i = 0; i < N; i += AT_ONCE) {
+        const Piece piece = *(const Piece *)(from + i);
+        #pragma unroll
+        for (int j = 0; j < AT_ONCE; ++j) v[i + j] = piece.v[j];
+    }
 }
-__device__ __forceinline__ void load(const float *from, float (&v)[1]) { v[0] = *from; }
 
-__device__ __forceinline__ void add(float *to, const float (&v)[4])
+template <int N> __device__ __forceinline__ void add(T *to, const T (&v)[N])
 {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("red.global.add.v4.f32 [%0], {%1,%2,%3,%4};" :: "l"(to), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
-#else
-    for (int i = 0; i < 4; ++i) atomicAdd(to + i, v[i]);
+    if constexpr (N == 4) {
+        asm volatile("red.global.add.v4.f32 [%0], {%1,%2,%3,%4};" :: "l"(to), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
+    } else
 #endif
+    for (int i = 0; i < N; ++i) atomicAdd(to + i, v[i]);
 }
-__device__ __forceinline__ void add(float *to, const float (&v)[1]) { atomicAdd(to, v[0]); }
 
 // the centre with a number in a list of a lane: the list holds every fourth tile of eight centres, the lane two of each
 __device__ __forceinline__ int center_of(int number, int list, int t) { return 8 * (number / 2 * LISTS + list) + 2 * t + number % 2; }
@@ -58,25 +64,25 @@ __device__ __forceinline__ float numbered(float score, int number) { return __in
 __device__ __forceinline__ int number_of(float score) { return __float_as_int(score) & 15; }
 
 // Sixteen sums over a warp at once, by halves: in the end v[0] of the lanes 2 r and 2 r + 1 add up to that of v[r].
-template <int W> __device__ __forceinline__ void add_across(float (&v)[16], int lane)
+template <int W> __device__ __forceinline__ void add_across(T (&v)[16], int lane)
 {
     #pragma unroll
     for (int i = 0; i < W; ++i) {
-        const float keep = lane & 2 * W ? v[i + W] : v[i], give = lane & 2 * W ? v[i] : v[i + W];
+        const T keep = lane & 2 * W ? v[i + W] : v[i], give = lane & 2 * W ? v[i] : v[i + W];
         v[i] = keep + __shfl_xor_sync(0xffffffffu, give, 2 * W);
     }
     if constexpr (W > 1) add_across<W / 2>(v, lane);
 }
 
-// X: n rows. centers: k x D of float32, k <= KT. weights: KT x P of half precision, -2 scale (centre - middle); constants:
+// X: n rows. centers: k x D, k <= KT. weights: KT x P of half precision, -2 scale (centre - middle); constants:
 // KT, (scale |centre - middle|)^2; middle: P, - scale x middle. slack and floor: two scores compare rightly if they differ
 // by more than slack x |scale (row - middle)| + floor. labels, distances: n; where base > 0 they hold the answer for the
-// centres before base. With SUMS there are none: parts (replicas x k x D), counts (replicas x k) and inertia (a number for each
-// warp) are added up, parts in an order that varies.
+// centres before base. With SUMS there are none: parts (replicas x k x D), counts (replicas x k) and inertia (one number) are
+// added up, in an order that varies.
 extern "C" __global__ void __launch_bounds__(THREADS)
-tensor(const float *X, long long n, int k, long long row, long long column, const float *centers, const unsigned *weights,
-       const float *constants, const float *middle, float scale, float slack, float floor, int base,
-       int *labels, float *distances, int replicas, float *parts, unsigned *counts, double *inertia)
+tensor(const T *X, long long n, int k, long long row, long long column, const T *centers, const unsigned *weights,
+       const float *constants, const T *middle, T scale, float slack, float floor, int base,
+       int *labels, T *distances, int replicas, T *parts, unsigned *counts, double *inertia)
 {
     extern __shared__ __align__(16) unsigned char memory[];
     Shared &m = *(Shared *)memory;
@@ -87,7 +93,7 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
     for (int f = threadIdx.x; f < P; f += THREADS) m.middle[f] = middle[f];
     for (int e = threadIdx.x; e < WARPS * 16 * XS; e += THREADS) (&m.x[0][0][0])[e] = 0;  // features up to P
     __syncthreads();
-    float (&x)[16][XS] = m.x[warp];
+    T (&x)[16][XS] = m.x[warp];
 #if SUMS
     double total = 0;
     const int replica = (blockIdx.x * WARPS + warp) % replicas;
@@ -95,17 +101,16 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
     const long long stride = gridDim.x * (long long)(16 * WARPS);
     for (long long first = (blockIdx.x * (long long)WARPS + warp) * 16; first < n; first += stride) {
         __syncwarp();
-#if LAYOUT == 0 && D % 4 == 0
-        for (int e = lane; e < 16 * (D / 4); e += 32) {
-            const int r = e / (D / 4), f = e % (D / 4) * 4;
-            fetch<16>(&x[r][f], X + (first + r < n ? first + r : n - 1) * D + f);
-        }
-#else
-        for (int e = lane; e < 16 * D; e += 32) {
-            const int r = LAYOUT == 1 ? e % 16 : e / D, f = LAYOUT == 1 ? e / 16 : e % D;
-            fetch<4>(&x[r][f], X + (first + r < n ? first + r : n - 1) * row + f * column);
-        }
-#endif
+        if constexpr (LAYOUT == 0 && ALIGNED)
+            for (int e = lane; e < 16 * (D / WIDTH); e += 32) {
+                const int r = e / (D / WIDTH), f = e % (D / WIDTH) * WIDTH;
+                fetch<16>(&x[r][f], X + (first + r < n ? first + r : n - 1) * D + f);
+            }
+        else
+            for (int e = lane; e < 16 * D; e += 32) {
+                const int r = LAYOUT == 1 ? e % 16 : e / D, f = LAYOUT == 1 ? e / 16 : e % D;
+                fetch<sizeof(T)>(&x[r][f], X + (first + r < n ? first + r : n - 1) * row + f * column);
+            }
         asm volatile("cp.async.wait_all;" ::: "memory");
         __syncwarp();
         // features go to the lanes in an order of their own, the same for rows and centres, so that loads are of 16 bytes
@@ -113,15 +118,18 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
         float length[2] = {0, 0};
         #pragma unroll
         for (int b = 0; b < P / 32; ++b) {
-            const float4 u = *(const float4 *)&m.middle[32 * b + 8 * t], v = *(const float4 *)&m.middle[32 * b + 8 * t + 4];
+            T middle[8];
+            load(&m.middle[32 * b + 8 * t], middle);
             #pragma unroll
             for (int h = 0; h < 2; ++h) {
-                float4 p = *(const float4 *)&x[g + 8 * h][32 * b + 8 * t], q = *(const float4 *)&x[g + 8 * h][32 * b + 8 * t + 4];
-                p.x = fmaf(p.x, scale, u.x); p.y = fmaf(p.y, scale, u.y); p.z = fmaf(p.z, scale, u.z); p.w = fmaf(p.w, scale, u.w);
-                q.x = fmaf(q.x, scale, v.x); q.y = fmaf(q.y, scale, v.y); q.z = fmaf(q.z, scale, v.z); q.w = fmaf(q.w, scale, v.w);
-                length[h] += p.x * p.x + p.y * p.y + p.z * p.z + p.w * p.w + q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w;
-                a[2 * b][h] = half2(p.x, p.y); a[2 * b][h + 2] = half2(p.z, p.w);
-                a[2 * b + 1][h] = half2(q.x, q.y); a[2 * b + 1][h + 2] = half2(q.z, q.w);
+                T own[8];
+                load(&x[g + 8 * h][32 * b + 8 * t], own);
+                float p[8], squared = 0;
+                #pragma unroll
+                for (int i = 0; i < 8; ++i) { p[i] = fma(own[i], scale, middle[i]); squared += p[i] * p[i]; }
+                length[h] += squared;
+                a[2 * b][h] = half2(p[0], p[1]); a[2 * b][h + 2] = half2(p[2], p[3]);
+                a[2 * b + 1][h] = half2(p[4], p[5]); a[2 * b + 1][h + 2] = half2(p[6], p[7]);
             }
         }
         float low[2][LISTS], second[2][LISTS];
@@ -181,13 +189,13 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
             label[h] = __shfl_sync(all, own, quad + (some ? __ffs(some) - 1 : 0));
             for (unsigned unsure = __ballot_sync(all, candidates != 1 && t == 0); unsure; unsure &= unsure - 1) {
                 const int lead = __ffs(unsure) - 1;  // the whole warp looks at one row
-                float nearest = __int_as_float(0x7f800000);
+                T nearest = __int_as_float(0x7f800000);
                 int which = 0;
                 auto compare = [&](int j) {
                     if (j >= k) return;
-                    float squared = 0;
+                    T squared = 0;
                     for (int f = lane; f < D; f += 32) {
-                        const float difference = x[lead / 4 + 8 * h][f] - centers[j * D + f];
+                        const T difference = x[lead / 4 + 8 * h][f] - centers[j * D + f];
                         squared += difference * difference;
                     }
                     squared = warp_sum(squared);
@@ -205,17 +213,17 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
             }
         }
         // each row's difference to its centre
-        float squared[16];
+        constexpr int V = ALIGNED && WIDTH == 4 ? 4 : 1;  // of one lane at a time; there is no atomic pair of doubles
+        T squared[16];
         #pragma unroll
         for (int r = 0; r < 16; ++r) {
             const int j = __shfl_sync(all, label[r / 8], r % 8 * 4);
-            const float *own = x[r], *center = centers + j * D;
+            const T *own = x[r], *center = centers + j * D;
             squared[r] = 0;
             #pragma unroll
             for (int f = V * lane; f < D; f += 32 * V) {
-                float y[V];
+                T y[V], c[V];
                 load(own + f, y);
-                float c[V];
                 load(center + f, c);
                 #pragma unroll
                 for (int v = 0; v < V; ++v) { y[v] -= c[v]; squared[r] += y[v] * y[v]; }
@@ -225,7 +233,7 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
             }
         }
         add_across<8>(squared, lane);
-        const float distance = squared[0] + __shfl_xor_sync(all, squared[0], 1);
+        const T distance = squared[0] + __shfl_xor_sync(all, squared[0], 1);
         const int of = lane / 2 % 8 * 4;
         const int upper = __shfl_sync(all, label[1], of), lower = __shfl_sync(all, label[0], of);
         const int own = lane >= 16 ? upper : lower;
@@ -235,7 +243,7 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
         total += distance;
         atomicAdd(counts + (long long)replica * k + own, 1u);
 #else
-        const float finite = distance == distance ? distance : __int_as_float(0x7f800000);  // or infinite, but a number
+        const T finite = distance == distance ? distance : T(__int_as_float(0x7f800000));  // or infinite, but a number
         if (base && distances[i] <= finite) continue;
         labels[i] = base + own;
         distances[i] = finite;
@@ -243,6 +251,6 @@ tensor(const float *X, long long n, int k, long long row, long long column, cons
     }
 #if SUMS
     total = warp_sum(total);
-    if (lane == 0) inertia[blockIdx.x * WARPS + warp] = total;
+    if (lane == 0) atomicAdd(inertia, total);
 #endif
 }
