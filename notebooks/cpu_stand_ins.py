@@ -6,6 +6,8 @@ LocalCluster for Dask-CUDA's. Every stand-in takes a part of the keywords of the
 holds each name and keyword against it. `device.engine` tells which library a stand-in runs.
 """
 
+import logging
+
 import dask
 import dask.array as da
 import dask.dataframe
@@ -38,16 +40,7 @@ STANDS_FOR = {
 }
 
 
-def LocalCUDACluster(
-    dashboard_address=":8787",
-    n_workers=2,
-    threads_per_worker=1,
-    rmm_pool_size=None,
-    rmm_maximum_pool_size=None,
-    enable_cudf_spill=False,
-    cudf_spill_stats=0,
-    protocol="tcp",
-):
+class LocalCUDACluster(LocalCluster):
     """Stand in for dask_cuda.LocalCUDACluster (one worker process per GPU): two worker processes of one thread.
 
     Rows stay on the worker that was given them. Where a task needs a copy of them on another worker (Dask-ML's k-means
@@ -57,39 +50,119 @@ def LocalCUDACluster(
     that a worker holds beyond the cap go to its folder on disk, which ends with it. The process's memory is not looked
     at. A pool has no counterpart otherwise, nor have the statistics: a worker's `data` keeps its own.
     """
-    settings, limit = {"distributed.scheduler.active-memory-manager.start": False}, {}
-    if rmm_maximum_pool_size and enable_cudf_spill:
-        limit = {"memory_limit": rmm_maximum_pool_size}
-        settings |= {f"distributed.worker.memory.{name}": False for name in _BY_PROCESS_MEMORY}
-        settings["distributed.worker.memory.target"] = 1.0  # of the limit, in bytes of results
-    with dask.config.set(settings):
-        return LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=threads_per_worker,
-            dashboard_address=dashboard_address,
-            protocol=protocol,
-            **limit,
-        )
+
+    def __init__(
+        self,
+        dashboard_address=":8787",
+        n_workers=2,
+        threads_per_worker=1,
+        rmm_pool_size=None,
+        rmm_maximum_pool_size=None,
+        enable_cudf_spill=False,
+        cudf_spill_stats=0,
+        protocol="tcp",
+    ):
+        settings, limit = {"distributed.scheduler.active-memory-manager.start": False}, {}
+        if rmm_maximum_pool_size and enable_cudf_spill:
+            limit = {"memory_limit": rmm_maximum_pool_size}
+            settings |= {f"distributed.worker.memory.{name}": False for name in _BY_PROCESS_MEMORY}
+            settings["distributed.worker.memory.target"] = 1.0  # of the limit, in bytes of results
+        # on a busy machine a worker may take longer to end than Dask waits before it ends it: nothing to warn of
+        logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
+        with dask.config.set(settings):
+            super().__init__(
+                n_workers=n_workers,
+                threads_per_worker=threads_per_worker,
+                dashboard_address=dashboard_address,
+                protocol=protocol,
+                **limit,
+            )
 
 
 class KMeans(dask_ml.cluster.KMeans):
     """Stand in for cuml.dask.cluster.KMeans: Dask-ML's, on the workers of the active client.
 
-    X: Dask array of shape (n_samples, n_features). Like cuML's, it starts from scalable k-means++.
+    X: Dask array or Dask DataFrame of shape (n_samples, n_features). Like cuML's, it starts from scalable k-means++,
+    and what it returns after a fit to a DataFrame is a Dask DataFrame or Series, after a fit to an array a Dask array.
+    As many candidates as cuML draws, twice the clusters in each of five rounds, of which Dask-ML by itself draws two.
     """
 
     def __init__(self, n_clusters=8, init="k-means||", max_iter=300, tol=1e-4, random_state=None):
         super().__init__(
-            n_clusters=n_clusters, init=init, max_iter=max_iter, tol=tol, random_state=random_state
+            n_clusters=n_clusters,
+            init=init,
+            max_iter=max_iter,
+            tol=tol,
+            random_state=random_state,
+            oversampling_factor=2 * n_clusters,
+            init_max_iter=5,
         )
+
+    def fit(self, X):
+        self._answer = dask.dataframe.from_dask_array if _is_frame(X) else da.asarray
+        scheduler = logging.getLogger("distributed.scheduler")
+        scheduler.addFilter(_is_news)
+        try:
+            super().fit(_known(X))
+        finally:
+            scheduler.removeFilter(_is_news)
+        self.labels_ = self._answer(self.labels_)
+        # Dask-ML adds up the distances, not their squares, unless the last iteration moved nothing
+        self.inertia_ = -self.score(X)
+        return self
+
+    def fit_predict(self, X):
+        """Fit to X and return the label of each row."""
+        return self.fit(X).labels_
+
+    def predict(self, X):
+        """Return the label of each row: the number of its nearest centroid."""
+        return self._answer(super().predict(_known(X)))
+
+    def transform(self, X):
+        """Return the distance from each row to each centroid, (n_samples, n_clusters)."""
+        return self._answer(super().transform(_known(X)))
+
+    def score(self, X):
+        """Return minus the inertia of X."""
+        nearest = super().transform(_known(X)).min(axis=1)
+        return -float((nearest**2).sum().compute())
+
+
+def _is_news(record):
+    """Tell whether a scheduler's log record is more than this: Dask-ML asks for one sum twice, in two graphs."""
+    return "Detected different `run_spec`" not in record.getMessage()
+
+
+def _is_frame(X):
+    return isinstance(X, dask.dataframe.DataFrame)
+
+
+def _known(X):
+    """Return X as a Dask array whose chunk sizes are known, which Dask-ML needs and cuML does not."""
+    if _is_frame(X):
+        return X.to_dask_array(lengths=True)
+    return X.copy().compute_chunk_sizes() if numpy.isnan(X.shape[0]) else X
 
 
 class SingleKMeans(sklearn.cluster.KMeans):
-    """Stand in for cuml.cluster.KMeans, the one for a single GPU: scikit-learn's. X: (n_samples, n_features)."""
+    """Stand in for cuml.cluster.KMeans, the one for a single GPU: scikit-learn's. X: (n_samples, n_features).
 
-    def __init__(self, n_clusters=8, n_init="auto", max_iter=300, tol=1e-4, random_state=None):
+    init is "k-means++", "random" or an array; "k-means||", where cuML's starts by default, is not in scikit-learn.
+    """
+
+    def __init__(
+        self,
+        n_clusters=8,
+        init="k-means++",
+        n_init="auto",
+        max_iter=300,
+        tol=1e-4,
+        random_state=None,
+    ):
         super().__init__(
             n_clusters=n_clusters,
+            init=init,
             n_init=n_init,
             max_iter=max_iter,
             tol=tol,

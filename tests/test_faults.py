@@ -13,9 +13,11 @@ FAULTS = {
     "Dask-ML left on one thread": (
         SOLUTION, "dask-ml-fit", 'scheduler="threads"', 'scheduler="synchronous"', "assert-threads"),
     "Dask-ML left on the cluster's client": (
-        SOLUTION, "dask-ml-fit", 'dask.config.set(scheduler="threads"), ', "", "assert-threads"),
+        SOLUTION, "dask-ml-fit", 'dask.config.set(scheduler="threads", pool=one_each), ', "",
+        "assert-threads"),
     "labels swapped": (
-        SOLUTION, "mnmg-predict", "predict(X)", "predict(X).map_blocks(lambda part: part[::-1])", "mnmg-score"),
+        SOLUTION, "mnmg-predict", "predict(X)", "predict(X).map_blocks(lambda part: part[::-1])",
+        "assert-agreement"),
 }  # fmt: skip
 if len(device.gpus()) != 1 or not device.GPU:  # a lone worker holds everything, and rightly so
     FAULTS |= {
