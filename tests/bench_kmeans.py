@@ -93,9 +93,9 @@ def make_rows(number, rows, dtype, xp, d, k):
     random = xp.random.default_rng(number)
     noise = random.standard_normal((rows, d))
     noise *= 6
-    labels = random.integers(0, k, rows)
+    labels, centers = random.integers(0, k, rows), xp.asarray(start(d, k)[0])
     for part in parts_of(rows):
-        noise[part] += xp.asarray(start(d, k)[0])[labels[part]]
+        noise[part] += centers[labels[part]]
     return noise.astype(dtype, copy=False)
 
 
@@ -104,8 +104,9 @@ def make_apart(number, rows, dtype, xp):
     random = xp.random.default_rng(number)
     noise = random.standard_normal((rows, 2), dtype="float32").astype(dtype, copy=False)
     noise *= STD
+    centers = xp.asarray(APART, dtype)
     for part in parts_of(rows):
-        noise[part] += xp.asarray(APART, dtype)[xp.arange(part.start, part.stop) % 5]
+        noise[part] += centers[xp.arange(part.start, part.stop) % 5]
     return noise
 
 
