@@ -275,14 +275,15 @@ def test_rows_of_another_cluster_get_one_line(clusters):
             kmeans.KMeans(2).fit(X)
 
 
-def test_rows_that_were_cancelled_get_one_line(clusters):
+@pytest.mark.parametrize("name", ["X", "sample_weight"])
+def test_what_was_cancelled_is_named_in_one_line(clusters, name):
     client = clusters("cpu")
     with client.as_current():
-        X = client.persist(da.from_array(blobs(100, 2, 2)))
-        wait(X)
-        client.cancel(X)
-        with pytest.raises(ValueError, match=r"^X was cancelled: persist it again\.$"):
-            kmeans.KMeans(2).fit(X)
+        X, weights = client.persist([da.from_array(blobs(100, 2, 2), name=False), da.ones(100)])
+        wait([X, weights])
+        client.cancel(X if name == "X" else weights)
+        with pytest.raises(ValueError, match=rf"^{name} was cancelled: persist it again\.$"):
+            kmeans.KMeans(2).fit(X, sample_weight=weights)
 
 
 @pytest.mark.parametrize("integer", [np.int8, np.uint8, np.int64])

@@ -84,7 +84,7 @@ class Shard:
         self.chunks = self.weights = self.parts = None
 
 
-def _chunks(client, X):
+def _chunks(client, X, name="X"):
     """Return the futures of an array's chunks, computed, in the order of the rows; raise the error of a failed one."""
     keys = list(flatten(X.__dask_keys__()))
     by_key = {future.key: future for future in futures_of(X)}
@@ -94,7 +94,7 @@ def _chunks(client, X):
     try:
         wait(chunks)
     except CancelledError:
-        raise ValueError("X was cancelled: persist it again.") from None
+        raise ValueError(f"{name} was cancelled: persist it again.") from None
     for chunk in chunks:
         if chunk.status != "finished":
             chunk.result()
@@ -145,7 +145,8 @@ class Shards:
     def __init__(self, X, weights=None, kind=Shard):
         client = default_client()
         chunks = _chunks(client, X)
-        weights = weights if weights is None else _chunks(client, _cut_as(X, weights))
+        if weights is not None:
+            weights = _chunks(client, _cut_as(X, weights), "sample_weight")
         where = client.who_has(chunks)
         holders = [where.get(chunk.key) for chunk in chunks]
         if not all(holders):
