@@ -2,23 +2,32 @@
 
 Each check takes what the step has made and returns a Check: to do while a value is still `...`, wrong with a hint, or
 solved. None of them raises on a wrong answer, so that the notebook runs to its end whatever has been filled in.
+
+A check does not ask how an answer came about. It brings rows and labels to this process (16 MB at a million rows) and
+compares them, in NumPy, with what a right answer must have. So arrays and DataFrames, `predict` and `fit_predict` and
+any seed are all right.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 
+import dask
 import dask.array as da
 import numpy as np
-from dask.distributed import Client
+from dask.core import flatten
+from dask.distributed import Client, futures_of, wait
 from device import GPU, gpus
-from sklearn.metrics import adjusted_rand_score
+from scipy.optimize import linear_sum_assignment
+from sklearn import metrics
 
 if GPU:
     from cuml.dask.cluster import KMeans
     from cupy import asnumpy
+    from dask_cuda import LocalCUDACluster
 else:
-    from cpu_stand_ins import KMeans, asnumpy
+    from cpu_stand_ins import KMeans, LocalCUDACluster, asnumpy
 
 STEPS = ("cluster", "data", "fit", "predict", "score")
 
@@ -62,95 +71,302 @@ def step(name: str, to_do: str) -> Callable:
     return decorate
 
 
+def host(collection):
+    """Return an array or frame, Dask's or not, on a GPU or not, as a NumPy array in this process."""
+    (here,) = dask.compute(collection)
+    return np.asarray(asnumpy(getattr(here, "values", here)))
+
+
+def flat(collection):
+    """Return labels as `host` does; those that come as the one column of a table are one-dimensional too."""
+    here = host(collection)
+    return here.ravel() if here.ndim == 2 and here.shape[1] == 1 else here
+
+
+def kind(thing):
+    """Name the type of `thing` for a hint."""
+    if isinstance(thing, type):
+        return f"the class {thing.__name__} itself"
+    return f"of type {type(thing).__name__}"
+
+
+def squared_distances(rows, points):
+    """Return the squared distance from each of the rows (n, d) to each of the points (k, d), as (n, k)."""
+    return ((rows[:, None] - points[None]) ** 2).sum(axis=2)
+
+
 @step("cluster", "Start a LocalCUDACluster as `cluster` and connect a Client to it as `client`.")
 def check_cluster(cluster, client):
     """One worker process per device, and a client that talks to them.
 
-    cluster: LocalCUDACluster. client: dask.distributed.Client connected to it.
+    cluster: LocalCUDACluster, or another cluster each of whose workers has a GPU of its own.
+    client: dask.distributed.Client connected to it.
     """
+    if isinstance(cluster, type) or not hasattr(cluster, "scheduler_address"):
+        return f"`cluster` is {kind(cluster)}: call LocalCUDACluster and keep what it returns."
     if not isinstance(client, Client):
-        return f"`client` is a {type(client).__name__}, not a dask.distributed.Client."
-    if client.cluster is not cluster:
-        return "`client` talks to another scheduler: Client() without an argument starts a CPU cluster of its own."
+        return f"`client` is {kind(client)}, not a Client: Client(cluster) makes one."
+    if cluster.status.name != "running":
+        return "`cluster` is closed: run the cell again."
     if client.status != "running":
-        return "`client` is closed: run the cell again."
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if GPU and len(workers) != len(gpus()):
-        return "There should be one worker for each GPU: let LocalCUDACluster choose n_workers."
+        return f"`client` is {client.status}, not running: run the cell again."
+    if client.scheduler.address != cluster.scheduler_address:
+        return "`client` talks to another scheduler: Client() without an argument starts a CPU cluster of its own."
+    if not (isinstance(cluster, LocalCUDACluster) or has_a_gpu_each(client)):
+        return f"`cluster` is {kind(cluster)}: start LocalCUDACluster of the import cell, one worker for each device."
+    devices = len(gpus()) if GPU else 2  # the stand-in's workers
+    found = len(client.scheduler_info(n_workers=-1)["workers"])
+    if found != devices:
+        return f"Expected {devices} worker(s), one for each device, and found {found}: leave n_workers out."
     return None
+
+
+def has_a_gpu_each(client):
+    """Tell whether each worker of the client sees another GPU first."""
+    if not GPU:
+        return False
+    visible = client.run(lambda: os.environ.get("CUDA_VISIBLE_DEVICES", "")).values()
+    first = {names.split(",")[0] for names in visible}
+    return "" not in first and len(first) == len(visible)
 
 
 @step(
     "data",
     "Draw `X` and `y` on the workers with make_blobs, one part for each worker, persist them and wait.",
 )
-def check_data(client, X, y, n_samples):
-    """The rows lie on the workers, spread over all of them.
+def check_data(client, X, y, n_samples, centers, cluster_std):
+    """The rows lie on the workers, spread over all of them, in groups around the centres.
 
-    client: Client. X: Dask array (n_samples, 2). y: Dask array (n_samples,). n_samples: rows asked for.
+    client: Client. X: Dask array or DataFrame (n_samples, d). y: Dask array or Series (n_samples,), the true groups.
+    n_samples: rows asked for. centers: array (k, d). cluster_std: standard deviation of each group.
     """
-    for name, array in (("X", X), ("y", y)):
-        if not isinstance(array, da.Array):
-            return f"`{name}` is a {type(array).__name__} in this process: use make_blobs of cuml.dask.datasets."
-    if X.shape != (n_samples, 2) or y.shape != (n_samples,):
-        return f"Expected {n_samples} rows of 2 features, found X {X.shape} and y {y.shape}."
-    holders = client.who_has(X)
-    if not holders or not all(holders.values()):
-        return "`X` is not on the workers yet: X, y = dask.persist(X, y), then wait([X, y])."
-    n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    busy = {worker for workers in holders.values() for worker in workers}
-    if len(busy) < n_workers:
-        return "Some workers hold no rows and will have nothing to do: n_parts=n_workers gives each its share."
+    for name, rows in (("X", X), ("y", y)):
+        if not dask.is_dask_collection(rows):
+            return f"`{name}` is {kind(rows)}, not rows on the workers: draw it with make_blobs of the import cell."
+        hint = fault_of_place(name, rows)
+        if hint:
+            return hint
+    points, truth, centers = host(X), flat(y), asnumpy(centers)
+    expected = (n_samples, centers.shape[1])
+    if points.shape != expected or truth.shape != expected[:1]:
+        return f"Expected X {expected} and y {expected[:1]}, found X {points.shape} and y {truth.shape}."
+    if points.dtype != "float64":
+        return f'The rows are {points.dtype}: ask make_blobs for dtype="float64".'
+    if not np.isfinite(points).all():
+        return "Some values of `X` are not finite: draw it again."
+    return fault_of_groups(points, truth, centers, cluster_std) or fault_of_spread(client, X)
+
+
+def fault_of_place(name, rows):
+    """Return a hint if a collection is not held by workers; wait for what they are still working on."""
+    futures = futures_of(rows)
+    made = {future.key for future in futures}
+    asked = set(flatten(rows.__dask_keys__())) if isinstance(rows, da.Array) else set()
+    if not made or not made >= asked:
+        return f"`{name}` is still a recipe: persist both, X, y = dask.persist(X, y), and wait([X, y])."
+    if any(future.cancelled() for future in futures):
+        return f"`{name}` went with a client or a cluster that is closed: run your cell again."
+    wait(futures, timeout=60)
+    failed = [future for future in futures if future.status == "error"]
+    if failed:
+        return f"Drawing `{name}` failed: {failed[0].exception()!r}"
+    return None
+
+
+def fault_of_spread(client, X):
+    """Return a hint unless each worker holds at least a quarter of its fair share of the rows."""
+    futures = futures_of(X)
+    counted = client.gather([client.submit(len, each, pure=False) for each in futures])
+    lengths = {future.key: length for future, length in zip(futures, counted, strict=True)}
+    workers = dict.fromkeys(client.scheduler_info(n_workers=-1)["workers"], 0)
+    for key, holders in client.who_has(futures).items():
+        for worker in holders:
+            workers[worker] += lengths[key]
+    if min(workers.values()) * len(workers) * 4 < sum(lengths.values()):
+        shares = " and ".join(f"{rows:,}" for rows in workers.values())
+        return f"The workers hold {shares} of the rows: n_parts=n_workers gives each its share."
+    return None
+
+
+def fault_of_groups(points, truth, centers, cluster_std):
+    """Return a hint unless the true groups have the means and the standard deviation that were asked for.
+
+    Both are held to six standard errors: of a mean, std / sqrt(n) for each feature; of a standard deviation,
+    std / sqrt(2 n), with n the rows of the group.
+    """
+    groups = [points[truth == name] for name in np.unique(truth)]
+    if len(groups) != len(centers):
+        return f"`y` names {len(groups)} groups, and there are {len(centers)} centres: centers=centers."
+    means = np.array([group.mean(axis=0) for group in groups])
+    if np.ptp(means, axis=0).max() < cluster_std:
+        return "By `y`, all groups have the same mean: draw X and y in one call of make_blobs, with centers=centers."
+    distances = np.sqrt(squared_distances(means, centers))
+    errors = [cluster_std / np.sqrt(len(group)) for group in groups]
+    off = distances.min(axis=1) > 6 * np.array(errors)
+    if off.any():
+        mean = ", ".join(f"{value:.2f}" for value in means[off][0])
+        return f"By `y`, a group has its mean at ({mean}), and no centre is there: centers=centers."
+    if len(set(distances.argmin(axis=1))) != len(centers):
+        return "By `y`, two groups lie around the same centre: centers=centers."
+    for group in groups:
+        found = group.std(axis=0)
+        if np.abs(found / cluster_std - 1).max() > 6 / np.sqrt(2 * len(group)):
+            return (
+                f"By `y`, a group has a standard deviation of {found.mean():.2f}, and {cluster_std} was asked for: "
+                "cluster_std=cluster_std."
+            )
     return None
 
 
 @step("fit", "Fit the distributed KMeans to `X`, with 5 clusters and a seed, as `kmeans`.")
-def check_fit(kmeans, centers):
-    """Every centroid lies at a true centre.
+def check_fit(kmeans, X, centers):
+    """Every centroid is where Lloyd's iterations on X come to rest.
 
-    kmeans: fitted cuml.dask.cluster.KMeans. centers: array (5, 2), the true centres.
+    kmeans: fitted distributed KMeans. X: Dask array or DataFrame (n, d). centers: array (k, d), the true centres.
+
+    Groups that overlap cut off each other's outermost rows, so the best centroids are not quite the true centres.
+    Lloyd's iterations from the true centres, over all of X, end at the best ones. The libraries' stopping rules leave
+    0.02 at most (200 seeds of 10,000 rows); centroids of a thousand rows are about 0.2 off. The limit is 0.05.
     """
     if not isinstance(kmeans, KMeans):
-        return f"`kmeans` is {type(kmeans).__module__}.{type(kmeans).__name__}: use KMeans of cuml.dask.cluster."
+        if dask.is_dask_collection(kmeans) or isinstance(kmeans, np.ndarray):
+            return f"`kmeans` is {kind(kmeans)}, a result: keep the estimator itself as `kmeans`."
+        if isinstance(kmeans, type):
+            return f"`kmeans` is {kind(kmeans)}: make one of it, with its arguments in parentheses."
+        origin = f"{type(kmeans).__module__}.{type(kmeans).__name__}"
+        return f"`kmeans` is a {origin}: take the distributed one, `KMeans` of the import cell."
     if getattr(kmeans, "cluster_centers_", None) is None:
         return "`kmeans` is not fitted yet: call kmeans.fit(X)."
-    found, centers = asnumpy(kmeans.cluster_centers_), asnumpy(centers)
+    found, rows, centers = host(kmeans.cluster_centers_), host(X), asnumpy(centers)
     if len(found) != len(centers):
-        return f"{len(found)} centroids for {len(centers)} groups: set n_clusters."
-    distances = np.linalg.norm(centers[:, None] - found[None], axis=2).min(axis=1)
-    if distances.max() > 0.1:
-        return "A centroid is far from every true centre: was it fitted to X, and did the start find all groups?"
+        return f"{len(found)} centroids for {len(centers)} groups: n_clusters={len(centers)}."
+    if getattr(kmeans, "kwargs", vars(kmeans)).get("random_state") is None:
+        return "`kmeans` has no seed, which step 3 asks for: pass random_state."
+    fitted_to = len(host(kmeans.labels_))
+    if fitted_to != len(rows):
+        return f"`kmeans` was fitted to {fitted_to:,} rows, and X has {len(rows):,}: kmeans.fit(X)."
+    best, best_inertia = lloyd(rows, centers)
+    off = np.sqrt(squared_distances(best, found).min(axis=1))
+    if not off.max() < 0.05:
+        place = ", ".join(f"{value:.2f}" for value in best[off.argmax()])
+        over = squared_distances(rows, found).min(axis=1).sum() / best_inertia
+        return (
+            f"A centroid belongs at ({place}), and the nearest of yours is {off.max():.2f} away; the inertia on X is "
+            f"{over:.4f} times the best. Fit X as it is, leave max_iter and tol alone, or try another seed."
+        )
     return None
+
+
+def lloyd(rows, centroids):
+    """Return the centroids where Lloyd's iterations over the rows (n, d) come to rest, and their inertia there."""
+    for _ in range(100):
+        distances = squared_distances(rows, centroids)
+        nearest, before = distances.argmin(axis=1), centroids
+        centroids = np.array(
+            [
+                rows[nearest == label].mean(axis=0) if (nearest == label).any() else old
+                for label, old in enumerate(centroids)
+            ]
+        )
+        if np.abs(centroids - before).max() < 1e-3:
+            break
+    return centroids, distances.min(axis=1).sum()
 
 
 @step("predict", "Predict a label for each row of `X`, as a Dask array `labels`.")
-def check_predict(labels, X):
-    """Each worker labels its own rows.
+def check_predict(labels, X, y, kmeans):
+    """Each row has the label of its nearest centroid.
 
-    labels: Dask array (n_samples,), a chunk for each of X. X: Dask array (n_samples, 2).
+    labels: Dask array or Series (n,). X: Dask array or DataFrame (n, d). y: true labels (n,). kmeans: fitted KMeans.
+    One row in ten thousand may differ: a row half-way between two centroids goes either way by rounding.
     """
-    if not isinstance(labels, da.Array):
-        return f"`labels` is a {type(labels).__name__} in this process: leave compute() out, predict(X) is enough."
-    if labels.numblocks[0] != X.numblocks[0]:
-        return "`labels` and `X` have different chunks: predict from X itself."
-    return None
+    if not dask.is_dask_collection(labels):
+        return f"`labels` is {kind(labels)} in this process: leave compute() out, predict(X) is enough."
+    if getattr(kmeans, "cluster_centers_", None) is None:
+        return (
+            "`kmeans` is not fitted yet, so there is nothing to compare with: first solve step 3."
+        )
+    found, rows, centroids = flat(labels), host(X), host(kmeans.cluster_centers_)
+    if found.ndim != 1:
+        return f"`labels` has the shape {found.shape}: transform gives distances, predict gives labels."
+    if len(found) != len(rows):
+        return f"{len(found):,} labels for {len(rows):,} rows: predict from X itself."
+    nearest = squared_distances(rows, centroids).argmin(axis=1)
+    different = np.mean(found != nearest)
+    if different < 1e-4:
+        return None
+    if np.array_equal(found, flat(y)):
+        return "`labels` are `y`, the true groups: kmeans.predict(X) gives those that were found."
+    if np.ptp(found) == 0:
+        return f"Every label is {found[0]:g}: kmeans.predict(X) gives each row its own."
+    if share_of_equal(nearest, found) > 1 - 1e-4:
+        return "The grouping is right, but the labels are another fit's names: predict with `kmeans` of step 3."
+    if np.array_equal(np.sort(found), np.sort(nearest)):
+        return (
+            "The labels are right, but in another order than the rows of X. `labels_` may go worker by worker: "
+            "kmeans.predict(X) keeps the order of X."
+        )
+    return f"{different:.1%} of the rows have another label than their nearest centroid's: kmeans.predict(X)."
+
+
+def share_of_equal(labels, others):
+    """Return the share of rows whose labels are equal, after the names have been matched as well as they can be."""
+    counts = metrics.cluster.contingency_matrix(labels, others)
+    return counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
+
+
+# what else a learner may have computed: the name, and the function of true and found labels
+OTHER_SCORES = {
+    "the share of equal labels, but labels are only names": lambda true, found: np.mean(
+        true == found
+    ),
+    "the share of equal labels after matching their names": share_of_equal,
+    "the Rand index without the adjustment for chance": metrics.rand_score,
+    "the normalized mutual information": metrics.normalized_mutual_info_score,
+    "the adjusted mutual information": metrics.adjusted_mutual_info_score,
+    "the mutual information": metrics.mutual_info_score,
+    "the homogeneity": metrics.homogeneity_score,
+    "the completeness": metrics.completeness_score,
+    "the Fowlkes-Mallows index": metrics.fowlkes_mallows_score,
+}
 
 
 @step("score", "Compare `labels` with `y` by the adjusted Rand index, on the host, as `score`.")
 def check_score(score, labels, y):
-    """The clusters are the true ones.
+    """The score is the adjusted Rand index of labels and y, and the clusters are the true groups.
 
-    score: float. labels, y: Dask arrays (n_samples,), found and true labels.
+    score: float. labels, y: Dask arrays or Series (n,), found and true labels.
     """
-    found, true = asnumpy(labels.compute()), asnumpy(y.compute()).astype("int64")
-    index = adjusted_rand_score(true, found)
-    if abs(float(score) - index) > 1e-6:
-        if abs(float(score) - np.mean(found == true)) < 1e-6:
-            return "That is the share of equal labels, but labels are only names: use adjusted_rand_score."
-        return f"`score` is {float(score):.3f}, but the ARI of labels and y is {index:.3f}: check what you compare."
-    if index < 0.99:
-        return f"The ARI is {index:.3f}: the clusters are not the true ones. Go back to the fit."
+    if dask.is_dask_collection(score):
+        return f"`score` is {kind(score)}, still a recipe: compute() makes it a number."
+    try:
+        score = float(asnumpy(score))
+    except (TypeError, ValueError):
+        return (
+            f"`score` is {kind(score)}, not one number: adjusted_rand_score(y, labels) returns one."
+        )
+    true, found = flat(y).astype("int64"), flat(labels).astype("int64")
+    if true.shape != found.shape:
+        return f"`labels` has the shape {found.shape}, `y` {true.shape}: first solve step 4."
+    index = metrics.adjusted_rand_score(true, found)
+    if not abs(score - index) <= 1e-6:  # NaN is wrong too
+        return f"`score` is {score:.6f}, and the ARI of labels and y is {index:.6f}. {guess(score, true, found)}"
+    if index < 0.9:
+        return f"The ARI is {index:.3f}: the clusters are not the true groups. Go back to the fit."
     return None
+
+
+def guess(score, true, found):
+    """Say what a score that is not the ARI may be."""
+    if score == 1:
+        return "Exactly 1 is what labels score against themselves: compare labels with y."
+    if score < -1:
+        return "kmeans.score gives minus the inertia: use adjusted_rand_score."
+    others = {name: other(true, found) for name, other in OTHER_SCORES.items()}
+    name = min(others, key=lambda name: abs(others[name] - score))
+    if abs(others[name] - score) < 1e-6:
+        return f"You have {name}: use adjusted_rand_score."
+    return "Compare labels, from your step 4, with y, from step 2, all rows and all digits."
 
 
 def summary(*checks):
