@@ -2,8 +2,8 @@
 
     python3 .ci/environment.py
 
-Installs the extra that fits this machine (see notebooks/device.py) and the test tools. Prints one line and exits
-with 1 where that cannot work. Written for any Python 3, so that an old one gets an answer.
+Installs the project, the extra that fits this machine (see notebooks/tutorial/device.py) and the test tools. Prints one
+line and exits with 1 where that cannot work. Written for any Python 3, so that an old one gets an answer.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def run(*command):
 def main():
     check_python(sys.version_info[:2])
     check_venv()
-    sys.path.insert(0, "notebooks")
+    sys.path.insert(0, os.path.join("notebooks", "tutorial"))
     import device
 
     try:
@@ -65,7 +65,7 @@ def main():
     print("Setting up .venv for %r: a few minutes, once." % extra, flush=True)
     run(sys.executable, "-m", "venv", "--clear", ".venv")
     python = os.path.join(".venv", "bin", "python")
-    run(python, "-m", "pip", "install", "--disable-pip-version-check", ".[%s,test]" % extra)
+    run(python, "-m", "pip", "install", "--disable-pip-version-check", "-e", ".[%s,test]" % extra)
     with open(STAMP, "w") as file:
         file.write(state)
 

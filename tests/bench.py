@@ -16,11 +16,11 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-import device
 import pandas as pd
 import pytest
 
 from tests.books import ROOT
+from tutorial import device
 
 KEYS = ["rows", "features", "clusters"]
 KEPT = ["what", "engine", *KEYS, "dtype", "devices", "iterations", "inertia"]

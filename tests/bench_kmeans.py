@@ -23,7 +23,6 @@ import warnings
 
 import dask
 import dask.array as da
-import device
 import numpy as np
 import pytest
 import sklearn.cluster
@@ -31,6 +30,8 @@ import sklearn.exceptions
 from dask.distributed import Client, wait
 from dask_ml.cluster import KMeans as DaskMLKMeans
 from threadpoolctl import threadpool_limits
+
+from tutorial import device, measure
 from tutorial.kmeans import KMeans, estimator, gpu
 from tutorial.kmeans import step as steps
 from tutorial.kmeans.arrays import to_host
@@ -138,7 +139,7 @@ def chunked(client, devices, n, d, dtype, make, *shape):
 @pytest.fixture(scope="module")
 def client():
     if not device.GPU:
-        from cpu_stand_ins import LocalCUDACluster
+        from tutorial.cpu_stand_ins import LocalCUDACluster
 
         options = {}
     else:
@@ -169,7 +170,7 @@ def fit_scikit_learn(n, d, k, dtype, client, devices, iterations):
     options = {"n_init": 1, "max_iter": iterations, "tol": 0, "algorithm": "lloyd"}
     model = sklearn.cluster.KMeans(k, init=init, **options)
     few = sklearn.cluster.KMeans(k, init=init, **options | {"max_iter": 2})
-    threads = device.best_threads(lambda: few.fit(X), repeat=1)
+    threads = measure.best_threads(lambda: few.fit(X), repeat=1)
 
     def fit():
         with threadpool_limits(threads):
@@ -249,7 +250,7 @@ def flash_settings(X, centers):
     elif shape not in best_of_flash:
         ways = [{"use_heuristic": True}, {"use_heuristic": False}]
         calls = [functools.partial(flash, X, centers, 3, **way) for way in ways]
-        found = [(call(), device.seconds(call, repeat=3))[1] for call in calls]
+        found = [(call(), measure.seconds(call, repeat=3))[1] for call in calls]
         best_of_flash[shape] = ways[found.index(min(found))]
     return best_of_flash[shape]
 
@@ -406,7 +407,7 @@ class TimedShard(Shard):
         calls = [started(chunk, centers) for _, chunk, _ in self.parts]
         one = functools.partial(in_a_row, lambda: [call() for call in calls])
         one()  # warm up
-        return device.seconds(one, repeat=5) / IN_A_ROW
+        return measure.seconds(one, repeat=5) / IN_A_ROW
 
 
 def iterate(shards, centers):
@@ -501,11 +502,11 @@ def test_step(benchmark, monkeypatch, shape, engine):
         if engine == "flash-kmeans":
             info["settings"] = flash_settings(X, centers)
         else:
-            threads = device.best_threads(lambda: fit(2), repeat=1)
+            threads = measure.best_threads(lambda: fit(2), repeat=1)
             info["settings"] = {"threads": threads}
             stack.enter_context(threadpool_limits(threads))
         fit(2)
-        less = device.seconds(lambda: fit(2), repeat=3)
+        less = measure.seconds(lambda: fit(2), repeat=3)
         done = run(benchmark, lambda: fit(2 + ITERATIONS), 3, calls=ITERATIONS, less=less, **info)
     assert done == 2 + ITERATIONS
 

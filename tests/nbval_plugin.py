@@ -11,12 +11,12 @@
 import re
 import subprocess
 
-import device
 import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tests.books import stderr, texts
+from tutorial import device
 
 # allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
 # output of a CPU run

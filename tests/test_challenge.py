@@ -2,11 +2,9 @@
 
 import types
 
-import challenge
 import dask
 import dask.array as da
 import dask.dataframe as dd
-import device
 import numpy as np
 import pytest
 from dask.distributed import Client, LocalCluster, wait
@@ -14,6 +12,7 @@ from sklearn import metrics
 
 from tests.books import ROOT, code_cells, read, texts
 from tests.record import run
+from tutorial import checks, device
 
 if device.GPU:
     import cupy as cp
@@ -23,7 +22,14 @@ if device.GPU:
     from cupy import asnumpy
     from dask_cuda import LocalCUDACluster
 else:
-    from cpu_stand_ins import KMeans, LocalCUDACluster, SingleKMeans, asnumpy, cp, make_blobs
+    from tutorial.cpu_stand_ins import (
+        KMeans,
+        LocalCUDACluster,
+        SingleKMeans,
+        asnumpy,
+        cp,
+        make_blobs,
+    )
 
 CHALLENGE, SOLUTION = "notebooks/04-Challenge.ipynb", "notebooks/05-Challenge_Solution.ipynb"
 N, STD = 10_000, 1.5
@@ -43,14 +49,14 @@ def said(notebook, name):
 def test_shipped_challenge_reports_nothing_solved():
     shipped = read(CHALLENGE)
     assert "0 of 5 steps solved" in said(shipped, "summary")
-    for step in challenge.STEPS:
+    for step in checks.STEPS:
         assert f"{step}: to do. " in said(shipped, f"check-{step}")
 
 
 def test_solution_solves_every_step():
     """The cells of notebook 05 with the tag of a step are that step's solution."""
     solutions = {tag: cell.source for cell in code_cells(read(SOLUTION)) for tag in step_tags(cell)}
-    assert sorted(solutions) == sorted(f"step-{step}" for step in challenge.STEPS)
+    assert sorted(solutions) == sorted(f"step-{step}" for step in checks.STEPS)
     notebook = read(CHALLENGE)
     names = [cell.id for cell in notebook.cells]
     worked = range(
@@ -61,7 +67,7 @@ def test_solution_solves_every_step():
         for tag in step_tags(cell):
             cell.source = solutions[tag]
     run(notebook, ROOT / "notebooks")
-    for step in challenge.STEPS:
+    for step in checks.STEPS:
         assert f"{step}: solved. " in said(notebook, f"check-{step}")
     assert "All 5 steps solved" in said(notebook, "summary")
 
@@ -132,12 +138,12 @@ def world():
 
 
 def started(world, client):
-    return challenge.check_cluster(world.cluster, client)
+    return checks.check_cluster(world.cluster, client)
 
 
 def drawn(world, X=None, y=None):
     X, y = world.X if X is None else X, world.y if y is None else y
-    return challenge.check_data(world.client, X, y, N, cp.asarray(CENTERS), STD)
+    return checks.check_data(world.client, X, y, N, cp.asarray(CENTERS), STD)
 
 
 def redrawn(world, **changes):
@@ -145,7 +151,7 @@ def redrawn(world, **changes):
 
 
 def fitted(world, kmeans, X=None):
-    return challenge.check_fit(kmeans, world.X if X is None else X, cp.asarray(CENTERS))
+    return checks.check_fit(kmeans, world.X if X is None else X, cp.asarray(CENTERS))
 
 
 def refitted(world, X=None, init=CENTERS, **changes):
@@ -156,11 +162,11 @@ def refitted(world, X=None, init=CENTERS, **changes):
 
 def predicted(world, labels, X=None, kmeans=None):
     X, kmeans = world.X if X is None else X, world.kmeans if kmeans is None else kmeans
-    return challenge.check_predict(labels, X, world.y, kmeans)
+    return checks.check_predict(labels, X, world.y, kmeans)
 
 
 def scored(world, score, labels=None):
-    return challenge.check_score(score, world.labels if labels is None else labels, world.y)
+    return checks.check_score(score, world.labels if labels is None else labels, world.y)
 
 
 def started_with_address(world):
@@ -230,19 +236,19 @@ METRICS = {
 
 WRONG = {
     "cluster: the class": (
-        lambda w: challenge.check_cluster(LocalCUDACluster, w.client),
+        lambda w: checks.check_cluster(LocalCUDACluster, w.client),
         "call LocalCUDACluster",
     ),
     "cluster: a client": (
-        lambda w: challenge.check_cluster(w.client, w.client),
+        lambda w: checks.check_cluster(w.client, w.client),
         "`cluster` is of type Client",
     ),
     "cluster: a plain LocalCluster": (
-        lambda w: challenge.check_cluster(w.plain_cluster, w.plain_client),
+        lambda w: checks.check_cluster(w.plain_cluster, w.plain_client),
         "start LocalCUDACluster",
     ),
     "cluster: closed": (
-        lambda w: challenge.check_cluster(w.closed_cluster, w.client),
+        lambda w: checks.check_cluster(w.closed_cluster, w.client),
         "`cluster` is closed",
     ),
     "client: the cluster": (lambda w: started(w, w.cluster), "Client(cluster)"),
@@ -330,7 +336,7 @@ WRONG = {
         "labels are only names",
     ),
     "score: equal labels, matched": (
-        lambda w: scored(w, challenge.share_of_equal(w.true, w.found)),
+        lambda w: scored(w, checks.share_of_equal(w.true, w.found)),
         "after matching their names",
     ),
     "score: kmeans.score": (lambda w: scored(w, w.kmeans.score(w.X)), "minus the inertia"),
@@ -353,7 +359,7 @@ WRONG = {
 if not LONE:  # with a lone worker one is right, and nobody can be left out
     WRONG |= {
         "cluster: one worker": (
-            lambda w: challenge.check_cluster(w.small_cluster, w.small_client),
+            lambda w: checks.check_cluster(w.small_cluster, w.small_client),
             "leave n_workers out",
         ),
         "data: one part": (lambda w: drawn(w, *kept(*blobs(n_parts=1))), "n_parts=n_workers"),
@@ -380,8 +386,8 @@ def test_wrong(world, name):
 @pytest.mark.parametrize("answer", [None, "text", 3, CENTERS, {}, object, [1, 2]], ids=str)
 def test_no_check_raises(world, answer):
     for check in (
-        challenge.check_cluster(answer, world.client),
-        challenge.check_cluster(world.cluster, answer),
+        checks.check_cluster(answer, world.client),
+        checks.check_cluster(world.cluster, answer),
         drawn(world, X=answer) if answer is not None else drawn(world, X="nothing"),
         fitted(world, answer),
         predicted(world, answer),
@@ -392,13 +398,13 @@ def test_no_check_raises(world, answer):
 
 def test_to_do(world):
     """A check of a later step is to do, not wrong, while an earlier one is."""
-    later = challenge.check_data(..., world.X, world.y, N, CENTERS, STD), fitted(world, ...)
+    later = checks.check_data(..., world.X, world.y, N, CENTERS, STD), fitted(world, ...)
     assert [check.state for check in later] == ["to do"] * 2
 
 
 def test_the_start_finds_all_groups(world):
     """Dask-ML's seeded start follows the chunks: at one a worker, each fit here ends in the best optimum."""
-    best, inertia = challenge.lloyd(asnumpy(world.X.compute()), CENTERS)
+    best, inertia = checks.lloyd(asnumpy(world.X.compute()), CENTERS)
     for kmeans in (world.kmeans, world.frame_kmeans):
         assert float(kmeans.inertia_) == pytest.approx(inertia, rel=1e-4)
 
@@ -411,8 +417,8 @@ def test_estimators_answer_in_kind(world):
     assert isinstance(frames.predict(world.frame), dd.Series)
     assert isinstance(frames.transform(world.frame), dd.DataFrame)
     for model, X in ((kmeans, world.X), (frames, world.frame)):
-        distances = challenge.host(model.transform(X))
+        distances = checks.host(model.transform(X))
         assert distances.shape == (N, 5)
         assert -model.score(X) == pytest.approx((distances.min(axis=1) ** 2).sum(), rel=1e-6)
         assert float(model.inertia_) == pytest.approx(-model.score(X), rel=1e-6)
-        assert np.array_equal(challenge.flat(model.predict(X)), distances.argmin(axis=1))
+        assert np.array_equal(checks.flat(model.predict(X)), distances.argmin(axis=1))

@@ -3,9 +3,10 @@
 import importlib
 import inspect
 
-import cpu_stand_ins
 import pytest
 from dask.distributed import LocalCluster
+
+from tutorial import cpu_stand_ins
 
 pytestmark = pytest.mark.gpu
 
@@ -68,7 +69,7 @@ def test_every_public_stand_in_is_listed():
     public = {
         name
         for name, thing in vars(cpu_stand_ins).items()
-        if getattr(thing, "__module__", "") == "cpu_stand_ins" and not name.startswith("_")
+        if getattr(thing, "__module__", "") == "tutorial.cpu_stand_ins" and not name.startswith("_")
     }
     assert public == set(cpu_stand_ins.STANDS_FOR)
 

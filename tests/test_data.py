@@ -10,13 +10,13 @@ from pathlib import Path
 
 import dask
 import dask.dataframe as dd
-import flights
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.books import ROOT
+from tutorial import flights
 
 DATA = ROOT / "data"
 README = (DATA / "README.md").read_text(encoding="utf-8")
@@ -360,9 +360,11 @@ def test_hidden_files_are_let_be(copy):
 
 def test_a_notebook_shows_one_line(tmp_path):
     """From any folder, without pandas: where IPython asks for a table that is not there, it shows the message."""
-    (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks/flights.py", tmp_path / "notebooks")
-    cell = "import flights; flights.path('weather')"
+    package = tmp_path / "notebooks/tutorial"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "flights.py"):
+        shutil.copy(ROOT / "notebooks/tutorial" / name, package)
+    cell = "from tutorial import flights; flights.path('weather')"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "notebooks")}
     command = [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", cell]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -372,7 +374,10 @@ def test_a_notebook_shows_one_line(tmp_path):
 
 def test_path_is_absolute_and_needs_nothing_heavy(tmp_path):
     heavy = {"numpy", "pandas", "pyarrow", "dask", "cudf"}
-    code = f"import flights, sys; print(flights.path('weather')); print({heavy} & set(sys.modules) or 'none')"
+    code = (
+        "import sys; from tutorial import flights; print(flights.path('weather'));"
+        f"print({heavy} & set(sys.modules) or 'none')"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "notebooks")}
     command = [sys.executable, "-c", code]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import device
 import numpy as np
 import pytest
 import sklearn.cluster
 from threadpoolctl import threadpool_info
 
 from tests.books import ROOT
+from tutorial import device, measure
 
 H100 = "0, GPU-aa, NVIDIA H100 80GB HBM3, 81559, 81059, 9.0, 580.159.04"
 H200 = "1, GPU-bb, NVIDIA H200, 143771, 143271, 9.0, 580.159.04"
@@ -65,7 +65,7 @@ def one_line(answer):
     ],
 )
 def test_extra_fits_the_machine(machine, gpus, wanted, extra):
-    answer = machine("notebooks/device.py", "--extra", gpus=gpus, TUTORIAL_DEVICE=wanted)
+    answer = machine("notebooks/tutorial/device.py", "--extra", gpus=gpus, TUTORIAL_DEVICE=wanted)
     assert answer.stdout.strip() == extra
 
 
@@ -90,9 +90,11 @@ def test_extra_fits_the_machine(machine, gpus, wanted, extra):
 def test_unfit_gpu(machine, gpus, visible, says):
     """With gpu an error; with auto the CPU, and the report says why."""
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    refused = machine("notebooks/device.py", gpus=gpus, TUTORIAL_DEVICE="gpu", **environment)
+    refused = machine(
+        "notebooks/tutorial/device.py", gpus=gpus, TUTORIAL_DEVICE="gpu", **environment
+    )
     assert says in one_line(refused) and "TUTORIAL_DEVICE=gpu" in one_line(refused)
-    report = machine("notebooks/device.py", gpus=gpus, **environment)
+    report = machine("notebooks/tutorial/device.py", gpus=gpus, **environment)
     assert report.returncode == 0 and f"Mode      CPU: {says}" in report.stdout
 
 
@@ -103,13 +105,15 @@ def test_broken_driver(machine):
         "smi_status": 18,
     }
     says = "nvidia-smi fails (Failed to initialize NVML: Driver/library version mismatch)"
-    assert f"Mode      CPU: {says}" in machine("notebooks/device.py", **broken).stdout
-    assert says in one_line(machine("notebooks/device.py", TUTORIAL_DEVICE="gpu", **broken))
+    assert f"Mode      CPU: {says}" in machine("notebooks/tutorial/device.py", **broken).stdout
+    assert says in one_line(
+        machine("notebooks/tutorial/device.py", TUTORIAL_DEVICE="gpu", **broken)
+    )
 
 
 @pytest.mark.parametrize("visible", ["1", "GPU-bb"])
 def test_visible_devices(machine, visible):
-    code = "import device; print([gpu.name for gpu in device.gpus()])"
+    code = "from tutorial import device; print([gpu.name for gpu in device.gpus()])"
     answer = machine("-c", f"import sys; sys.path.insert(0, 'notebooks'); {code}", gpus=[H100, H200],
                      CUDA_VISIBLE_DEVICES=visible)  # fmt: skip
     assert answer.stdout.strip() == "['NVIDIA H200']"
@@ -117,8 +121,8 @@ def test_visible_devices(machine, visible):
 
 def test_wrong_value(machine):
     for command in (
-        ["notebooks/device.py"],
-        ["notebooks/device.py", "--extra"],
+        ["notebooks/tutorial/device.py"],
+        ["notebooks/tutorial/device.py", "--extra"],
         [".ci/environment.py"],
     ):
         says = one_line(machine(*command, TUTORIAL_DEVICE="GPU0"))
@@ -142,7 +146,7 @@ def test_wrong_value(machine):
 def test_rapids_missing_or_broken(machine, code, says, wanted):
     """A machine with a GPU never falls back to the CPU in silence."""
     answer = machine(
-        "notebooks/device.py", gpus=[H100], modules={"cupy": code}, TUTORIAL_DEVICE=wanted
+        "notebooks/tutorial/device.py", gpus=[H100], modules={"cupy": code}, TUTORIAL_DEVICE=wanted
     )
     assert one_line(answer).startswith(f"DeviceError: NVIDIA H100 80GB HBM3 is here, but {says}")
     assert "make lab" in one_line(answer) and "TUTORIAL_DEVICE=cpu" in one_line(answer)
@@ -156,7 +160,7 @@ def test_python_too_old_or_too_new(machine, version):
     )
 
 
-@pytest.mark.parametrize("path", [".ci/environment.py", "notebooks/device.py"])
+@pytest.mark.parametrize("path", [".ci/environment.py", "notebooks/tutorial/device.py"])
 def test_any_python_reads_the_set_up(path):
     ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 6))
 
@@ -174,14 +178,14 @@ def test_engine_names_what_runs():
     import sklearn.cluster
 
     assert (
-        device.engine(numpy)
-        == device.engine(da.ones(3, chunks=3))
-        == device.engine(numpy.ones(3))
+        measure.engine(numpy)
+        == measure.engine(da.ones(3, chunks=3))
+        == measure.engine(numpy.ones(3))
         == "NumPy"
     )
     assert (
-        device.engine(sklearn.cluster.KMeans)
-        == device.engine(sklearn.cluster.KMeans())
+        measure.engine(sklearn.cluster.KMeans)
+        == measure.engine(sklearn.cluster.KMeans())
         == "scikit-learn"
     )
 
@@ -191,14 +195,14 @@ def test_engine_names_what_runs():
         def __getattr__(self, name):
             raise AssertionError(f"asked for {name}")
 
-    assert device.engine(Remote()) == "scikit-learn"
+    assert measure.engine(Remote()) == "scikit-learn"
     with pytest.raises(TypeError, match="no engine"):
-        device.engine(3)
+        measure.engine(3)
 
 
 def test_a_notebook_shows_one_line(machine):
     """Where IPython runs the import cell, it ends in the message, not in a traceback."""
-    cell = "import sys; sys.path.insert(0, 'notebooks'); from device import GPU"
+    cell = "import sys; sys.path.insert(0, 'notebooks'); from tutorial.device import GPU"
     shown = machine("-m", "IPython", "--colors=NoColor", "-c", cell, TUTORIAL_DEVICE="gpu").stdout
     says = "DeviceError: TUTORIAL_DEVICE=gpu, but no NVIDIA GPU found. Unset TUTORIAL_DEVICE to run on the CPU."
     assert shown.strip().splitlines() == [says]
@@ -216,9 +220,9 @@ def test_tools_say_it_in_one_line(machine, command):
 def test_rows_that_fill():
     if device.GPU:
         smallest = min(gpu.memory for gpu in device.gpus())
-        assert 0.0599 < device.rows_that_fill(0.06, 16, otherwise=7) * 16 / smallest <= 0.06
+        assert 0.0599 < measure.rows_that_fill(0.06, 16, otherwise=7) * 16 / smallest <= 0.06
     else:
-        assert device.rows_that_fill(0.06, 16, otherwise=7) == 7
+        assert measure.rows_that_fill(0.06, 16, otherwise=7) == 7
 
 
 @pytest.mark.parametrize(("wanted", "waits"), [("auto", 4), ("gpu", 4), ("cpu", 0)])
@@ -229,7 +233,7 @@ def test_a_timing_waits_for_the_gpu_that_is_in_use(monkeypatch, wanted, waits):
     cupy = SimpleNamespace(cuda=SimpleNamespace(Device=lambda: gpu))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setenv("TUTORIAL_DEVICE", wanted)
-    assert device.seconds(int, repeat=2) >= 0
+    assert measure.seconds(int, repeat=2) >= 0
     assert len(waited) == waits
 
 
@@ -242,12 +246,12 @@ def test_the_threads_of_the_fastest_call_are_the_best(monkeypatch):
     """Whatever number that is; and afterwards as many are allowed as before."""
     sklearn.cluster.KMeans(1, n_init=1).fit(np.zeros((300, 1)))  # loads OpenMP
     before, tried = threads_now(), []
-    monkeypatch.setattr(device, "seconds", lambda call, repeat: call())
+    monkeypatch.setattr(measure, "seconds", lambda call, repeat: call())
     for best in {1, before}:
 
         def took(best=best):
             tried.append(threads_now())
             return abs(tried[-1] - best)
 
-        assert device.best_threads(took) == best
+        assert measure.best_threads(took) == best
     assert {1, before} <= set(tried) and threads_now() == before

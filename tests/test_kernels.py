@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tutorial.kmeans import gpu
 
 pytestmark = pytest.mark.gpu

@@ -17,6 +17,7 @@ from dask.distributed import Client, wait
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
+
 from tutorial import kmeans
 from tutorial.kmeans import cpu, gpu
 from tutorial.kmeans import step as steps
@@ -43,7 +44,7 @@ def clusters():
             if device == "gpu":
                 from dask_cuda import LocalCUDACluster
             else:
-                from cpu_stand_ins import LocalCUDACluster
+                from tutorial.cpu_stand_ins import LocalCUDACluster
             cluster = LocalCUDACluster(dashboard_address="127.0.0.1:0")
             running[device] = cluster, Client(cluster, set_as_default=False)
         return running[device][1]

@@ -1,10 +1,11 @@
-"""notebooks/shuffle.py: what it prints and records, and what the recorded figures must show."""
+"""tutorial/shuffle.py: what it prints and records, and what the recorded figures must show."""
 
 import json
 
 import pytest
-import shuffle
-from flights import DATA
+
+from tutorial import shuffle
+from tutorial.flights import DATA
 
 OPTIONS = ["--rows", "8000", "--method", "tasks", "p2p"]
 

@@ -4,13 +4,13 @@ from functools import partial
 
 import dask
 import dask.dataframe as dd
-import flights
 import pandas as pd
 import pytest
 from dask.distributed import Client, wait
-from device import engine
 
 from tests.books import code_cells, read
+from tutorial import flights
+from tutorial.measure import engine
 
 BOOK = "notebooks/02-CuDF_and_Dask.ipynb"
 KEYS = ["origin", "hour", "rain"]
@@ -91,6 +91,6 @@ def test_the_flights_spill_from_a_gpu():
 
 def test_the_flights_spill_to_disk():
     """The same on the CPU, with the stand-in's cluster."""
-    from cpu_stand_ins import LocalCUDACluster
+    from tutorial.cpu_stand_ins import LocalCUDACluster
 
     spill(pd, dd.from_pandas, LocalCUDACluster, cap=30 * 10**6, copies=8)

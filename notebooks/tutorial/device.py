@@ -1,7 +1,7 @@
 """Which device this machine offers to the notebooks: one flag, one report.
 
-    from device import GPU          # True: RAPIDS on NVIDIA GPUs; False: the same cells on the CPU
-    python notebooks/device.py      # the report that START_HERE.ipynb shows
+    from tutorial.device import GPU       # True: RAPIDS on NVIDIA GPUs; False: the same cells on the CPU
+    python notebooks/tutorial/device.py   # the report that START_HERE.ipynb shows
 
 TUTORIAL_DEVICE=auto|gpu|cpu chooses. `auto`, the default, takes the GPUs that RAPIDS can use and says why when it
 takes none. It never falls back in silence: a machine with a fit GPU but without a working RAPIDS gets an error.
@@ -11,16 +11,12 @@ install. Limits: https://docs.rapids.ai/platform-support (RAPIDS 26.10).
 """
 
 import functools
-import gc
 import importlib
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-import types
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -29,18 +25,6 @@ RAPIDS = "26.10"
 RAPIDS_MODULES = ("cupy", "cudf", "dask_cudf", "cuml", "dask_cuda")
 # CUDA major version -> (oldest driver branch, oldest compute capability) that RAPIDS supports
 CUDA_NEEDS = {13: (580, 7.5), 12: (535, 7.0)}
-
-# importable package -> the name that a table, a legend or a verdict gives it
-ENGINES = {
-    "cudf": "cuDF",
-    "cuml": "cuML",
-    "cupy": "CuPy",
-    "dask_cudf": "Dask-cuDF",
-    "dask_ml": "Dask-ML",
-    "numpy": "NumPy",
-    "pandas": "pandas",
-    "sklearn": "scikit-learn",
-}
 
 
 class DeviceError(RuntimeError):
@@ -189,10 +173,10 @@ def _choose():
 
 
 def __getattr__(name):
-    """Choose the device at the first `from device import GPU`, not before: the set-up needs no choice."""
+    """Choose the device at the first `from tutorial.device import GPU`, not before: the set-up needs no choice."""
     if name == "GPU":
         return _choose()[0]
-    raise AttributeError("module 'device' has no attribute %r" % name)
+    raise AttributeError("module 'tutorial.device' has no attribute %r" % name)
 
 
 def _cpu():
@@ -264,75 +248,6 @@ def report():
     return "\n".join(lines)
 
 
-def engine(thing):
-    """Return the name of the library that does the work of `thing`, for tables, legends and verdicts.
-
-    `thing` is a module, a class, an object or a Dask collection. The name comes from where the code that runs is
-    defined, so a label cannot name a library that did not run. Raises TypeError for anything else.
-    """
-    if hasattr(type(thing), "__dask_graph__"):  # a Dask collection: what its pieces are
-        thing = thing._meta
-    # by its type alone: to ask a distributed model for an attribute is to ask its workers
-    if isinstance(thing, types.ModuleType):
-        origins = [thing.__name__]
-    else:
-        origins = [
-            kind.__module__ for kind in (thing if isinstance(thing, type) else type(thing)).__mro__
-        ]
-    for origin in origins:
-        if origin.split(".")[0] in ENGINES:
-            return ENGINES[origin.split(".")[0]]
-    raise TypeError("no engine is known for %r" % (thing,))
-
-
-def rows_that_fill(share, row_bytes, otherwise):
-    """Return how many rows of `row_bytes` bytes fill `share` (0 to 1) of one GPU; `otherwise` without a GPU.
-
-    Rounded down to whole thousands, so that the count divides well; the smallest GPU decides.
-    """
-    if not _choose()[0]:
-        return otherwise
-    return int(share * min(gpu.memory for gpu in gpus()) / row_bytes) // 1000 * 1000
-
-
-def seconds(call, repeat=1):
-    """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished.
-
-    What earlier calls left is collected first: Dask would take a result that is still held for the new one.
-    """
-    # what computes on a GPU has loaded CuPy; to ask for all of RAPIDS would load it in every worker that is timed
-    synchronize = _synchronize if wanted() != "cpu" and "cupy" in sys.modules else bool
-    times = []
-    for _ in range(repeat):
-        gc.collect()
-        synchronize()
-        start = time.perf_counter()
-        call()
-        synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def best_threads(call, repeat=3):
-    """Return with how many threads a call takes the least time: 1, 2, 4, ..., or as many as it would take by itself.
-
-    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and the median of `repeat` calls.
-    """
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    call()  # loads the libraries
-    most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
-    for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
-        with threadpool_limits(threads):
-            call()
-            took[threads] = seconds(call, repeat)
-    return min(took, key=took.get)
-
-
-def _synchronize():
-    sys.modules["cupy"].cuda.Device().synchronize()
-
-
 def main(arguments):
     """Print the report; with --extra, print what pyproject.toml offers for this machine."""
     try:
@@ -341,7 +256,7 @@ def main(arguments):
         elif not arguments:
             print(report())
         else:
-            sys.exit("usage: python notebooks/device.py [--extra]")
+            sys.exit("usage: python notebooks/tutorial/device.py [--extra]")
     except DeviceError as error:
         sys.exit("DeviceError: %s" % error)
 

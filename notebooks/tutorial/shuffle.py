@@ -1,7 +1,7 @@
 """Time a shuffle between this machine's workers, with one protocol and one or more shuffle methods.
 
-    python notebooks/shuffle.py --protocol ucx --method tasks --rows 80000000
-    python notebooks/shuffle.py --protocol tcp --method tasks p2p --rows 20000000 --record data/shuffle-two-devices.json
+    python -m tutorial.shuffle --protocol ucx --method tasks --rows 80000000
+    python -m tutorial.shuffle --protocol tcp --method tasks p2p --rows 20000000 --record data/shuffle-two-devices.json
 
 Starts a cluster of its own, in a process of its own, because a protocol belongs to a cluster. Every row (24 bytes) gets
 a place by the hash of its key. For each method it prints one line of JSON: seconds of the first shuffle, seconds of a
@@ -20,14 +20,16 @@ from pathlib import Path
 import dask
 import dask.dataframe as dd
 from dask.distributed import Client, wait
-from device import GPU, machine, seconds
+
+from tutorial.device import GPU, machine
+from tutorial.measure import seconds
 
 if GPU:
     import cudf
     import cupy as cp
     from dask_cuda import LocalCUDACluster
 else:  # no GPU here: the same on the CPU
-    from cpu_stand_ins import LocalCUDACluster, cp, cudf
+    from tutorial.cpu_stand_ins import LocalCUDACluster, cp, cudf
 
 ROW_BYTES = 24
 PARTS_PER_WORKER = 4  # few: by tasks, each is cut into as many pieces as there are partitions

@@ -3,7 +3,7 @@
 A notebook imports from here only where there is no GPU, so that its cells, written for RAPIDS, run for everybody.
 There are no algorithms here: NumPy stands in for CuPy, pandas for cuDF, scikit-learn and Dask-ML for cuML, Dask's
 LocalCluster for Dask-CUDA's. Every stand-in takes a part of the keywords of the real thing; a test on a GPU
-holds each name and keyword against it. `device.engine` tells which library a stand-in runs.
+holds each name and keyword against it. `measure.engine` tells which library a stand-in runs.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Where the data lie: the flights that left New York City in 2013, their weather, planes, airports and airlines.
 
-    import flights
+    from tutorial import flights
     pd.read_parquet(flights.path("weather"))    # one file
     dd.read_parquet(flights.path("flights"))    # a folder, one file a month
 
@@ -11,7 +11,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 CHECKSUMS = "SHA256SUMS"
 
 

@@ -18,16 +18,17 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 from dask.distributed import Client, futures_of, wait
-from device import GPU, gpus
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
+
+from tutorial.device import GPU, gpus
 
 if GPU:
     from cuml.dask.cluster import KMeans
     from cupy import asnumpy
     from dask_cuda import LocalCUDACluster
 else:
-    from cpu_stand_ins import KMeans, LocalCUDACluster, asnumpy
+    from tutorial.cpu_stand_ins import KMeans, LocalCUDACluster, asnumpy
 
 STEPS = ("cluster", "data", "fit", "predict", "score")
 

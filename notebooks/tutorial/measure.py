@@ -1,0 +1,93 @@
+"""How the notebooks measure: seconds that wait for the GPU, sizes that fit, the name of the library that did the work.
+
+from tutorial.measure import engine, rows_that_fill, seconds
+"""
+
+import gc
+import statistics
+import sys
+import time
+import types
+
+from tutorial import device
+
+# importable package -> the name that a table, a legend or a verdict gives it
+ENGINES = {
+    "cudf": "cuDF",
+    "cuml": "cuML",
+    "cupy": "CuPy",
+    "dask_cudf": "Dask-cuDF",
+    "dask_ml": "Dask-ML",
+    "numpy": "NumPy",
+    "pandas": "pandas",
+    "sklearn": "scikit-learn",
+}
+
+
+def engine(thing):
+    """Return the name of the library that does the work of `thing`, for tables, legends and verdicts.
+
+    `thing` is a module, a class, an object or a Dask collection. The name comes from where the code that runs is
+    defined, so a label cannot name a library that did not run. Raises TypeError for anything else.
+    """
+    if hasattr(type(thing), "__dask_graph__"):  # a Dask collection: what its pieces are
+        thing = thing._meta
+    # by its type alone: to ask a distributed model for an attribute is to ask its workers
+    if isinstance(thing, types.ModuleType):
+        origins = [thing.__name__]
+    else:
+        origins = [
+            kind.__module__ for kind in (thing if isinstance(thing, type) else type(thing)).__mro__
+        ]
+    for origin in origins:
+        if origin.split(".")[0] in ENGINES:
+            return ENGINES[origin.split(".")[0]]
+    raise TypeError(f"no engine is known for {thing!r}")
+
+
+def rows_that_fill(share, row_bytes, otherwise):
+    """Return how many rows of `row_bytes` bytes fill `share` (0 to 1) of one GPU; `otherwise` without a GPU.
+
+    Rounded down to whole thousands, so that the count divides well; the smallest GPU decides.
+    """
+    if not device.GPU:
+        return otherwise
+    return int(share * min(gpu.memory for gpu in device.gpus()) / row_bytes) // 1000 * 1000
+
+
+def seconds(call, repeat=1):
+    """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished.
+
+    What earlier calls left is collected first: Dask would take a result that is still held for the new one.
+    """
+    # what computes on a GPU has loaded CuPy; to ask for all of RAPIDS would load it in every worker that is timed
+    synchronize = _synchronize if device.wanted() != "cpu" and "cupy" in sys.modules else bool
+    times = []
+    for _ in range(repeat):
+        gc.collect()
+        synchronize()
+        start = time.perf_counter()
+        call()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def best_threads(call, repeat=3):
+    """Return with how many threads a call takes the least time: 1, 2, 4, ..., or as many as it would take by itself.
+
+    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and the median of `repeat` calls.
+    """
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    call()  # loads the libraries
+    most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
+    for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
+        with threadpool_limits(threads):
+            call()
+            took[threads] = seconds(call, repeat)
+    return min(took, key=took.get)
+
+
+def _synchronize():
+    sys.modules["cupy"].cuda.Device().synchronize()
