@@ -1,12 +1,17 @@
 """The device switch and the set-up, against machines of every kind: each bad one gets one clear line."""
 
 import ast
+import json
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import sklearn.cluster
 from threadpoolctl import threadpool_info
@@ -14,12 +19,29 @@ from threadpoolctl import threadpool_info
 from tests.books import ROOT
 from tutorial import device, measure
 
-H100 = "0, GPU-aa, NVIDIA H100 80GB HBM3, 81559, 81059, 9.0, 580.159.04"
-H200 = "1, GPU-bb, NVIDIA H200, 143771, 143271, 9.0, 580.159.04"
-V100 = "0, GPU-cc, Tesla V100, 16160, 15660, 7.0, 580.10"
-A100_OLD_DRIVER = "0, GPU-dd, NVIDIA A100, 40960, 40460, 8.0, 545.23"
-KEPLER = "0, GPU-ee, Tesla K80, 11441, 10941, 3.7, 470.82"
-ANCIENT_DRIVER = "0, GPU-ff, NVIDIA A100, 40960, 40460, 8.0, 470.82"
+DEVICE, GIB = "notebooks/tutorial/device.py", 2**30
+
+
+def gpu(name, memory, capability, **more):
+    """Describe one GPU to tests.fake_cuda; memory in GiB, half a GiB of it in use; uuid: one digit, 32 times."""
+    described = {"name": name, "memory": memory * GIB, "free": int((memory - 0.5) * GIB)}
+    return described | {"uuid": 32 * "a", "capability": capability} | more
+
+
+H100 = gpu("NVIDIA H100 80GB HBM3", 80, 9.0)
+H200 = gpu("NVIDIA H200", 140, 9.0, uuid=32 * "b")
+V100 = gpu("Tesla V100", 16, 7.0, uuid=32 * "c")
+A100 = gpu("NVIDIA A100", 40, 8.0, uuid=32 * "d")
+KEPLER = gpu("Tesla K80", 11, 3.7, uuid=32 * "e")
+MIG = gpu("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 10, 9.0, uuid=32 * "f")
+GB10 = gpu("NVIDIA GB10", 120, 12.1, uuid=32 * "1", integrated=True)
+BUSY = gpu("NVIDIA H100 80GB HBM3", 80, 9.0, free=38 * GIB)
+FULL = gpu("NVIDIA H100 80GB HBM3", 80, 9.0, context=2)
+UUIDS = {letter: "-".join(letter * n for n in (8, 4, 4, 4, 12)) for letter in "abcdef1"}
+WSL = {"cuda": "/usr/lib/wsl/lib/libcuda.so.1", "nvml": False}
+NO_COMPUTE = {"cuda": None, "exist": ["/proc/driver/nvidia/version"]}
+# where RAPIDS is not installed, these stand in, so that a GPU can be chosen
+RAPIDS = dict.fromkeys(device.RAPIDS_MODULES, "__version__ = '26.10'")
 
 
 @pytest.fixture
@@ -28,15 +50,15 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.delenv("TUTORIAL_DEVICE", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def run(*command, gpus=(), smi_status=0, modules=None, **environment):
-        smi = tmp_path / "nvidia-smi"
-        lines = "".join(f"{line}\n" for line in gpus)
-        smi.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}END\nexit {smi_status}\n")
-        smi.chmod(0o755)
+    def run(*command, gpus=(), modules=None, machine=None, **environment):
+        described = {"cuda": "libcuda.so.1" if gpus else None, "init": 0, "version": 13000}
+        described |= {"nvml": True, "driver": "580.159.04", "gpus": gpus, "exist": [], "cores": []}
+        text = json.dumps(described | (machine or {}))
+        (tmp_path / "fake_cuda.json").write_text(text)
+        shutil.copy(ROOT / "tests/fake_cuda.py", tmp_path / "sitecustomize.py")
         for name, code in (modules or {}).items():
             (tmp_path / f"{name}.py").write_text(code)
-        path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path), **environment}
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), **environment}
         return subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
         )
@@ -51,78 +73,198 @@ def one_line(answer):
     return answer.stderr.strip()
 
 
+def older(driver, version):
+    """Describe another driver than the newest."""
+    return {"driver": driver, "version": version}
+
+
 @pytest.mark.parametrize(
-    ("gpus", "wanted", "extra"),
+    ("gpus", "more", "wanted", "extra"),
     [
-        ([], "auto", "cpu"),
-        ([H100], "auto", "gpu-cu13"),
-        ([H100, H200], "auto", "gpu-cu13"),
-        ([V100], "auto", "gpu-cu12"),
-        ([V100, H200], "gpu", "gpu-cu12"),
-        ([A100_OLD_DRIVER], "auto", "gpu-cu12"),
-        ([KEPLER], "auto", "cpu"),
-        ([H100], "cpu", "cpu"),
+        ([], {}, "auto", "cpu"),
+        ([H100], {}, "auto", "gpu-cu13"),
+        ([H100, H200], {}, "auto", "gpu-cu13"),
+        ([V100], {}, "auto", "gpu-cu12"),
+        ([V100, H200], {}, "gpu", "gpu-cu12"),
+        ([A100], older("545.23", 12030), "auto", "gpu-cu12"),
+        ([KEPLER], {}, "auto", "cpu"),
+        ([KEPLER, H100], {}, "auto", "gpu-cu13"),
+        ([GB10], {}, "auto", "gpu-cu13"),
+        ([MIG], {}, "auto", "gpu-cu13"),
+        ([H100], WSL, "auto", "gpu-cu13"),
+        ([H100], {}, "cpu", "cpu"),
     ],
 )
-def test_extra_fits_the_machine(machine, gpus, wanted, extra):
-    answer = machine("notebooks/tutorial/device.py", "--extra", gpus=gpus, TUTORIAL_DEVICE=wanted)
+def test_extra_fits_the_machine(machine, gpus, more, wanted, extra):
+    answer = machine(DEVICE, "--extra", gpus=gpus, machine=more, TUTORIAL_DEVICE=wanted)
     assert answer.stdout.strip() == extra
 
 
 @pytest.mark.parametrize(
-    ("gpus", "visible", "says"),
+    ("gpus", "more", "visible", "says"),
     [
-        ([], None, "no NVIDIA GPU found"),
+        ([], {}, None, "no NVIDIA GPU found"),
+        ([], {"cuda": "libcuda.so.1"}, None, "no NVIDIA GPU found"),
+        ([], {"cuda": "libcuda.so.1"}, "0", "no NVIDIA GPU found"),
         (
             [KEPLER],
+            {},
             None,
             "Tesla K80 is too old for RAPIDS 26.10 (compute capability 3.7, 7.0 is needed)",
         ),
         (
-            [ANCIENT_DRIVER],
+            [A100],
+            older("470.82", 11040),
             None,
             "NVIDIA driver 470.82 is too old for RAPIDS 26.10: update it to 535 or newer",
         ),
-        ([H100], "", "CUDA_VISIBLE_DEVICES='' leaves no NVIDIA GPU visible"),
-        ([H100], "7", "CUDA_VISIBLE_DEVICES='7' leaves no NVIDIA GPU visible"),
+        (
+            [A100],
+            {"nvml": False, "version": 11040},
+            None,
+            "NVIDIA driver of CUDA 11.4 is too old for RAPIDS 26.10: update it to 535 or newer",
+        ),
+        ([H100], {}, "", "CUDA_VISIBLE_DEVICES='' leaves no NVIDIA GPU visible"),
+        ([H100], {}, "7", "CUDA_VISIBLE_DEVICES='7' leaves no NVIDIA GPU visible"),
+        (
+            [H100],
+            NO_COMPUTE,
+            None,
+            "an NVIDIA driver is here, but its library libcuda.so.1 is not found "
+            "(in a container, set NVIDIA_DRIVER_CAPABILITIES=compute,utility)",
+        ),
+        ([H100], {"init": 803}, None, "the CUDA driver fails (error 803: driver mismatch)"),
     ],
 )
-def test_unfit_gpu(machine, gpus, visible, says):
+def test_unfit_gpu(machine, gpus, more, visible, says):
     """With gpu an error; with auto the CPU, and the report says why."""
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    refused = machine(
-        "notebooks/tutorial/device.py", gpus=gpus, TUTORIAL_DEVICE="gpu", **environment
-    )
+    environment |= {"gpus": gpus, "machine": more}
+    refused = machine(DEVICE, TUTORIAL_DEVICE="gpu", **environment)
     assert says in one_line(refused) and "TUTORIAL_DEVICE=gpu" in one_line(refused)
-    report = machine("notebooks/tutorial/device.py", gpus=gpus, **environment)
-    assert report.returncode == 0 and f"Mode      CPU: {says}" in report.stdout
+    report = machine(DEVICE, **environment)
+    assert report.returncode == 0 and f"Mode      CPU: {says}\n" in report.stdout
 
 
-def test_broken_driver(machine):
-    """nvidia-smi is there and fails: its complaint is passed on, with auto and with gpu."""
-    broken = {
-        "gpus": ["Failed to initialize NVML: Driver/library version mismatch"],
-        "smi_status": 18,
-    }
-    says = "nvidia-smi fails (Failed to initialize NVML: Driver/library version mismatch)"
-    assert f"Mode      CPU: {says}" in machine("notebooks/tutorial/device.py", **broken).stdout
-    assert says in one_line(
-        machine("notebooks/tutorial/device.py", TUTORIAL_DEVICE="gpu", **broken)
+def test_a_driver_that_crashes_takes_only_the_question_with_it(machine):
+    report = machine(DEVICE, gpus=[H100], machine={"init": "crash"})
+    assert report.returncode == 0 and "Mode      CPU: the CUDA driver fails (" in report.stdout
+
+
+def names(run, code="[(gpu.name, gpu.uuid) for gpu in device.gpus()]", **options):
+    """Return what Python says of tutorial.device on a made-up machine, evaluated."""
+    code = (
+        f"import sys; sys.path.insert(0, 'notebooks'); from tutorial import device; print({code})"
+    )
+    answer = run("-c", code, **options)
+    assert answer.returncode == 0, answer.stderr
+    return ast.literal_eval(answer.stdout)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, [H100, H200]),
+        ("1", [H200]),
+        ("1, 0", [H200, H100]),
+        (f"GPU-{UUIDS['b']}", [H200]),
+        ("GPU-bbbb", [H200]),
+        ("0,9,1", [H100]),
+    ],
+)
+def test_visible_devices(machine, visible, expected):
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = names(machine, gpus=[H100, H200], **environment)
+    assert found == [(gpu["name"], f"GPU-{UUIDS[gpu['uuid'][0]]}") for gpu in expected]
+
+
+def test_an_instance_of_mig_is_called_as_cuda_calls_it(machine):
+    [(_, uuid)] = names(machine, gpus=[MIG], CUDA_VISIBLE_DEVICES=f"MIG-{UUIDS['f']}")
+    assert uuid == f"MIG-{UUIDS['f']}"
+
+
+def on_gpu(run, what, **options):
+    """Return a line of tutorial.device on a made-up machine whose GPU is chosen, RAPIDS made up as well."""
+    return names(run, f"(device.GPU, {what})", modules=RAPIDS, **options)
+
+
+def test_gpus_that_differ(machine):
+    """Those that are fit are used, and the line says how: also Dask-CUDA and other processes see no others."""
+    chosen, (line, visible) = on_gpu(
+        machine,
+        "(device.describe(), device.os.environ['CUDA_VISIBLE_DEVICES'])",
+        gpus=[KEPLER, H100, H200],
+    )
+    uuids = f"GPU-{UUIDS['a']},GPU-{UUIDS['b']}"
+    assert chosen and visible == uuids
+    assert line == (
+        "Device: 1 x NVIDIA H100 80GB HBM3, 1 x NVIDIA H200; Tesla K80 is too old for RAPIDS 26.10 "
+        f"(compute capability 3.7, 7.0 is needed): not used; CUDA_VISIBLE_DEVICES={uuids}"
     )
 
 
-@pytest.mark.parametrize("visible", ["1", "GPU-bb"])
-def test_visible_devices(machine, visible):
-    code = "from tutorial import device; print([gpu.name for gpu in device.gpus()])"
-    answer = machine("-c", f"import sys; sys.path.insert(0, 'notebooks'); {code}", gpus=[H100, H200],
-                     CUDA_VISIBLE_DEVICES=visible)  # fmt: skip
-    assert answer.stdout.strip() == "['NVIDIA H200']"
+def test_sizes_follow_the_memory_that_is_free(machine):
+    code = "[device.describe(), __import__('tutorial.measure').measure.rows_that_fill(0.5, 8, 7)]"
+    (_, [line, rows]), (_, [_, more]) = (on_gpu(machine, code, gpus=[gpu]) for gpu in (BUSY, H100))
+    assert line == (
+        "Device: 1 x NVIDIA H100 80GB HBM3; other programs hold memory, "
+        "38 of 80 GiB are free: the sizes are smaller"
+    )
+    assert rows == 38 * GIB // 16 // 1000 * 1000 < more
+
+
+def test_a_gpu_that_is_full_has_nothing_free(machine):
+    assert names(machine, "[gpu.free for gpu in device.gpus()]", gpus=[FULL]) == [0]
+
+
+def test_on_unified_memory_the_rest_of_the_machine_counts(machine):
+    [free] = names(machine, "[gpu.free for gpu in device.gpus()]", gpus=[GB10])
+    assert free == pytest.approx(psutil.virtual_memory().available, rel=0.3)
+    assert free < GB10["free"]
+
+
+def test_cores_are_those_that_this_process_may_use(machine):
+    """By its affinity: in the report, at a notebook's end and where chunks are counted."""
+    code = "(device.cores(), device.machine().split(';')[0], __import__('dask').system.CPU_COUNT)"
+    count, label, dask_count = names(machine, code, machine={"cores": [0]})
+    assert count == dask_count == 1
+    assert label == (f"CPU, 1 of {os.cpu_count()} cores" if os.cpu_count() > 1 else "CPU, 1 cores")
+
+
+def test_home_may_be_missing(machine):
+    for home in ("/nowhere/at/all", ""):
+        report = machine(DEVICE, HOME=home)
+        assert report.returncode == 0 and re.search(r"Disk +\d+ GiB free\n", report.stdout)
+
+
+def test_no_room_for_temporary_files(machine):
+    """The report still comes; a notebook that writes files ends in one line before it does."""
+    environment = {"TMPDIR": "/nowhere", "DASK_TEMPORARY_DIRECTORY": "/nowhere"}
+    assert (
+        "Disk      No room for temporary files (No such file or directory)"
+        in machine(DEVICE, **environment).stdout
+    )
+    code = "import sys; sys.path.insert(0, 'notebooks'); from tutorial import device; device.need_disk(1)"
+    shown = machine("-m", "IPython", "--colors=NoColor", "-c", code, **environment).stdout
+    assert shown.splitlines() == [
+        "DeviceError: No room for temporary files (No such file or directory), 1 GiB is needed: "
+        "free some, or set TMPDIR to another folder."
+    ]
+
+
+def test_another_python_is_told_in_one_line(tmp_path):
+    """A Python without Dask: in a terminal, and where it is a notebook's kernel."""
+    bare = [sys.executable, "-S"]  # no site-packages
+    answer = subprocess.run([*bare, DEVICE], cwd=ROOT, capture_output=True, text=True)
+    says = one_line(answer)
+    assert says.startswith(f"DeviceError: This is Python {platform.python_version()}, ")
+    assert "it has no dask, distributed," in says and "Choose another kernel or Python: " in says
 
 
 def test_wrong_value(machine):
     for command in (
-        ["notebooks/tutorial/device.py"],
-        ["notebooks/tutorial/device.py", "--extra"],
+        [DEVICE],
+        [DEVICE, "--extra"],
         [".ci/environment.py"],
     ):
         says = one_line(machine(*command, TUTORIAL_DEVICE="GPU0"))
@@ -145,9 +287,7 @@ def test_wrong_value(machine):
 @pytest.mark.parametrize("wanted", ["auto", "gpu"])
 def test_rapids_missing_or_broken(machine, code, says, wanted):
     """A machine with a GPU never falls back to the CPU in silence."""
-    answer = machine(
-        "notebooks/tutorial/device.py", gpus=[H100], modules={"cupy": code}, TUTORIAL_DEVICE=wanted
-    )
+    answer = machine(DEVICE, gpus=[H100], modules={"cupy": code}, TUTORIAL_DEVICE=wanted)
     assert one_line(answer).startswith(f"DeviceError: NVIDIA H100 80GB HBM3 is here, but {says}")
     assert "make lab" in one_line(answer) and "TUTORIAL_DEVICE=cpu" in one_line(answer)
 
@@ -160,7 +300,7 @@ def test_python_too_old_or_too_new(machine, version):
     )
 
 
-@pytest.mark.parametrize("path", [".ci/environment.py", "notebooks/tutorial/device.py"])
+@pytest.mark.parametrize("path", [".ci/environment.py", DEVICE])
 def test_any_python_reads_the_set_up(path):
     ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 6))
 
@@ -219,7 +359,7 @@ def test_tools_say_it_in_one_line(machine, command):
 
 def test_rows_that_fill():
     if device.GPU:
-        smallest = min(gpu.memory for gpu in device.gpus())
+        smallest = min(gpu.free for gpu in device.gpus())
         assert 0.0599 < measure.rows_that_fill(0.06, 16, otherwise=7) * 16 / smallest <= 0.06
     else:
         assert measure.rows_that_fill(0.06, 16, otherwise=7) == 7

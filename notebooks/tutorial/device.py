@@ -12,19 +12,32 @@ install. Limits: https://docs.rapids.ai/platform-support (RAPIDS 26.10).
 
 import functools
 import importlib
+import importlib.util
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from importlib import metadata
 from pathlib import Path
+from uuid import UUID
 
 RAPIDS = "26.10"
 RAPIDS_MODULES = ("cupy", "cudf", "dask_cudf", "cuml", "dask_cuda")
-# CUDA major version -> (oldest driver branch, oldest compute capability) that RAPIDS supports
-CUDA_NEEDS = {13: (580, 7.5), 12: (535, 7.0)}
+# CUDA major version -> (oldest driver branch, the CUDA it knows, oldest compute capability) that RAPIDS supports
+CUDA_NEEDS = {13: (580, 13000, 7.5), 12: (535, 12020, 7.0)}
+CUDA_LIBRARIES = ("libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1")
+NVML_LIBRARIES = ("libnvidia-ml.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
+KERNEL_MODULE = "/proc/driver/nvidia/version"
+SIGNS_OF_A_DRIVER = (KERNEL_MODULE, "/dev/nvidiactl", "/dev/dxg")
+OUT_OF_MEMORY, NO_DEVICE = 2, 100  # error codes of the CUDA driver
+# what every notebook imports, on the CPU and on a GPU
+BUSY = 0.8  # of a GPU that is at rest, more is free
+NEEDS = ("dask", "distributed", "dask_ml", "matplotlib", "numpy", "pandas", "pyarrow", "sklearn")
 
 
 class DeviceError(RuntimeError):
@@ -35,98 +48,205 @@ class DeviceError(RuntimeError):
 
 
 class Gpu:
-    """One GPU as the driver describes it: name, memory and free memory in bytes, compute capability, driver version."""
+    """One GPU as the CUDA driver describes it.
 
-    def __init__(self, name, memory, free, capability, driver):
-        self.name, self.memory, self.free = name, memory, free
-        self.capability, self.driver = capability, driver
+    name; uuid: as CUDA_VISIBLE_DEVICES takes it; memory, free: bytes, free by a look from another process; capability:
+    the compute capability; driver: its version, or None; cuda_version: the newest CUDA that the driver knows, 13000
+    for 13.0. On unified memory `free` is what the whole machine has left.
+    """
+
+    def __init__(self, name, uuid, memory, free, capability, driver, cuda_version):
+        self.name, self.uuid, self.memory, self.free = name, uuid, memory, free
+        self.capability, self.driver, self.cuda_version = capability, driver, cuda_version
 
     def cuda(self):
         """Return the newest CUDA major version that driver and GPU allow RAPIDS, or None."""
-        branch = int(self.driver.split(".")[0])
-        for major, (oldest_branch, oldest_capability) in sorted(CUDA_NEEDS.items(), reverse=True):
-            if branch >= oldest_branch and self.capability >= oldest_capability:
+        for major, (_, oldest, oldest_capability) in sorted(CUDA_NEEDS.items(), reverse=True):
+            if self.cuda_version >= oldest and self.capability >= oldest_capability:
                 return major
         return None
 
+    def unfit(self):
+        """Say in one line why RAPIDS cannot use this GPU; None if it can."""
+        if self.cuda():
+            return None
+        branch, _, capability = CUDA_NEEDS[12]
+        if self.capability < capability:
+            return "%s is too old for RAPIDS %s (compute capability %s, %s is needed)" % (
+                self.name, RAPIDS, self.capability, capability)  # fmt: skip
+        return "NVIDIA driver %s is too old for RAPIDS %s: update it to %d or newer" % (
+            _driver_name(self), RAPIDS, branch)  # fmt: skip
+
+
+def _driver_name(gpu):
+    return gpu.driver or "of CUDA %d.%d" % (gpu.cuda_version // 1000, gpu.cuda_version % 1000 // 10)
+
+
+class _CudaError(Exception):
+    """A function of the CUDA driver answered with an error code."""
+
+
+def _probe():
+    """Return what the CUDA driver says of the GPUs that this process may see; runs in a process of its own.
+
+    Answers with a dictionary: {"missing": True} where there is no driver library, {"error": text} where it fails, else
+    {"gpus": [the arguments of Gpu]}. CUDA itself decides what is visible: CUDA_VISIBLE_DEVICES, MIG and WSL need no
+    code here. Driver API: https://docs.nvidia.com/cuda/cuda-driver-api/
+    """
+    import ctypes
+
+    cuda = _library(ctypes, CUDA_LIBRARIES)
+    if cuda is None:
+        return {"missing": True}
+
+    def call(name, *arguments):
+        code = getattr(cuda, name)(*arguments)
+        if code:
+            text = ctypes.c_char_p()
+            cuda.cuGetErrorString(code, ctypes.byref(text))
+            raise _CudaError(code, (text.value or b"no description").decode(errors="replace"))
+
+    def number(name, *arguments):
+        value = ctypes.c_int()
+        call(name, ctypes.byref(value), *arguments)
+        return value.value
+
+    try:
+        call("cuInit", 0)
+        version = number("cuDriverGetVersion")
+        driver = _driver_version(ctypes)
+        found = []
+        for index in range(number("cuDeviceGetCount")):
+            device = number("cuDeviceGet", index)
+            name, uuid = ctypes.create_string_buffer(256), ctypes.create_string_buffer(16)
+            memory = ctypes.c_size_t()
+            call("cuDeviceGetName", name, 256, device)
+            call("cuDeviceGetUuid_v2", uuid, device)
+            call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+            major, minor, integrated = (
+                number("cuDeviceGetAttribute", what, device) for what in (75, 76, 18)
+            )
+            text = name.value.decode(errors="replace")
+            kind = "MIG-" if " MIG " in text else "GPU-"
+            free = _free(ctypes, cuda, device)
+            if (
+                integrated or free is None
+            ):  # unified memory: what the kernel can clear counts as free, too
+                free = _available() if integrated else memory.value
+            found.append((text, kind + str(UUID(bytes=uuid.raw)), memory.value, min(free, memory.value),
+                          float("%d.%d" % (major, minor)), driver, version))  # fmt: skip
+        return {"gpus": found}
+    except _CudaError as error:
+        if error.args[0] == NO_DEVICE:
+            return {"gpus": []}
+        return {"error": "the CUDA driver fails (error %d: %s)" % error.args}
+
+
+def _library(ctypes, names):
+    """Return the first of these shared libraries that loads, or None."""
+    for name in names:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _free(ctypes, cuda, device):
+    """Return the bytes that are free on a device, 0 where not even a context fits, None where it does not say."""
+    context, free, memory = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    code = cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    if code:
+        return 0 if code == OUT_OF_MEMORY else None
+    cuda.cuCtxSetCurrent(context)
+    code = cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(memory))
+    cuda.cuDevicePrimaryCtxRelease_v2(device)
+    return None if code else free.value
+
+
+def _available():
+    """Return the bytes of main memory that a program could still get: Linux's estimate."""
+    with open("/proc/meminfo") as file:
+        lines = dict(line.split(":") for line in file)
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _driver_version(ctypes):
+    """Return the driver's version as NVML says it, or the kernel module; None where neither answers, as on WSL."""
+    nvml = _library(ctypes, NVML_LIBRARIES)
+    text = ctypes.create_string_buffer(80)
+    if nvml is not None and not nvml.nvmlInit_v2():
+        code = nvml.nvmlSystemGetDriverVersion(text, 80)
+        nvml.nvmlShutdown()
+        if not code:
+            return text.value.decode()
+    try:
+        with open(KERNEL_MODULE) as file:
+            return re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", file.read()).group(0)
+    except (OSError, AttributeError):
+        return None
+
+
+def _ask(environment=None):
+    """Return what `_probe` answers in a process of its own, with these environment variables: this one stays clean."""
+    command = [sys.executable, os.path.abspath(__file__), "--probe"]
+    try:
+        answer = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": "the CUDA driver does not answer within two minutes"}
+    try:
+        return json.loads(answer.stdout.decode().splitlines()[-1])
+    except (ValueError, IndexError):
+        says = answer.stderr.decode(errors="replace").strip().splitlines()
+        ended = says[-1] if says else "exit status %d" % answer.returncode
+        return {"error": "the CUDA driver fails (%s)" % ended}
+
 
 @functools.lru_cache(maxsize=None)
-def _nvidia_smi():
-    """Return what nvidia-smi says of each GPU, a line each, and its complaint where it fails."""
-    if not shutil.which("nvidia-smi"):
-        return [], ""
-    fields = "index,uuid,name,memory.total,memory.free,compute_cap,driver_version"
-    query = ["nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        return [], str(error)
-    lines = answer.stdout.decode(errors="replace").strip().splitlines()
-    if answer.returncode:
-        return [], lines[0] if lines else "exit status %d" % answer.returncode
-    return lines, ""
+def _answer():
+    """Return what the CUDA driver says, asked once a process: later, this process's own use would count as used."""
+    return _ask()
+
+
+def visible():
+    """Return the GPUs that CUDA shows to this process, fit for RAPIDS or not, as a list of Gpu."""
+    return [Gpu(*fields) for fields in _answer().get("gpus", [])]
 
 
 def gpus():
-    """Return the GPUs that the NVIDIA driver shows and CUDA_VISIBLE_DEVICES leaves visible, as a list of Gpu."""
-    found = {}
-    for line in _nvidia_smi()[0]:
-        try:
-            index, uuid, name, memory, free, capability, driver = map(str.strip, line.split(","))
-            memory, free = int(memory) * 2**20, int(free) * 2**20
-            found[index, uuid] = Gpu(name, memory, free, float(capability), driver)
-        except ValueError:  # a warning between the lines, or a field that reads [N/A]
-            continue
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return list(found.values())
-    named = []
-    for wanted in visible.split(","):
-        match = [
-            gpu
-            for (index, uuid), gpu in found.items()
-            if wanted and (wanted == index or uuid.startswith(wanted))
-        ]
-        if not match:
-            break  # CUDA, too, stops at the first name that it does not know
-        named += match
-    return named
+    """Return those of the visible GPUs that RAPIDS can use, as a list of Gpu."""
+    return [gpu for gpu in visible() if gpu.cuda()]
 
 
-def unfit(found):
-    """Say in one line why RAPIDS cannot use these GPUs; None if it can."""
-    if not found:
-        lines, complaint = _nvidia_smi()
-        if complaint:
-            return "nvidia-smi fails (%s)" % complaint.rstrip(".")
-        if lines and os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
+def unfit():
+    """Say in one line why RAPIDS can use no GPU here; None if it can use one."""
+    answer, hidden = _answer(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if answer.get("missing"):
+        if any(map(os.path.exists, SIGNS_OF_A_DRIVER)):
             return (
-                "CUDA_VISIBLE_DEVICES=%r leaves no NVIDIA GPU visible"
-                % os.environ["CUDA_VISIBLE_DEVICES"]
+                "an NVIDIA driver is here, but its library libcuda.so.1 is not found "
+                "(in a container, set NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
             )
         return "no NVIDIA GPU found"
-    if all(gpu.cuda() for gpu in found):
-        return None
-    gpu = next(gpu for gpu in found if not gpu.cuda())
-    branch, capability = CUDA_NEEDS[12]
-    if gpu.capability < capability:
-        return "%s is too old for RAPIDS %s (compute capability %s, %s is needed)" % (
-            gpu.name, RAPIDS, gpu.capability, capability)  # fmt: skip
-    return "NVIDIA driver %s is too old for RAPIDS %s: update it to %d or newer" % (
-        gpu.driver,
-        RAPIDS,
-        branch,
-    )
+    if "error" in answer:
+        return answer["error"]
+    if not answer["gpus"]:
+        shown = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+        if hidden is not None and _ask(shown).get("gpus"):
+            return "CUDA_VISIBLE_DEVICES=%r leaves no NVIDIA GPU visible" % hidden
+        return "no NVIDIA GPU found"
+    return None if gpus() else visible()[0].unfit()
 
 
 def extra():
     """Return the extra of pyproject.toml that fits this machine: cpu, gpu-cu12 or gpu-cu13."""
-    found = gpus()
-    if wanted() == "cpu" or (wanted() == "auto" and unfit(found)):
+    if wanted() == "cpu" or (wanted() == "auto" and unfit()):
         return "cpu"
-    if unfit(found):
-        raise DeviceError(_gpu_missing(unfit(found)))
-    return "gpu-cu%d" % min(gpu.cuda() for gpu in found)
+    if unfit():
+        raise DeviceError(_gpu_missing(unfit()))
+    return "gpu-cu%d" % min(gpu.cuda() for gpu in gpus())
 
 
 def wanted():
@@ -141,17 +261,31 @@ def _gpu_missing(reason):
     return "TUTORIAL_DEVICE=gpu, but %s. Unset TUTORIAL_DEVICE to run on the CPU." % reason
 
 
+def _check_python():
+    """Raise DeviceError if the Python that runs lacks what the notebooks import: another one was meant."""
+    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        python = Path(__file__).resolve().parents[2] / ".venv/bin/python"
+        there = python if python.exists() else "the one that `make lab` installs, .venv/bin/python"
+        raise DeviceError(
+            "This is Python %s, %s: it has no %s. Choose another kernel or Python: %s."
+            % (platform.python_version(), sys.executable, ", ".join(missing), there)
+        )
+
+
 @functools.lru_cache(maxsize=None)
 def _choose():
     """Return whether the GPU was chosen, and the reason where the choice fell on the CPU."""
+    _check_python()
     if wanted() == "cpu":
         return False, "TUTORIAL_DEVICE=cpu"
-    found = gpus()
-    reason = unfit(found)
+    reason = unfit()
     if reason:
         if wanted() == "gpu":
             raise DeviceError(_gpu_missing(reason))
         return False, reason
+    if len(gpus()) < len(visible()):  # Dask-CUDA takes all that are visible
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus())
     # the notebooks' clusters stay on this machine: NCCL, too, has no need of the network
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     # cuDF 26.10 says this, here and on the workers, whenever Dask asks a fresh frame for its size
@@ -167,7 +301,7 @@ def _choose():
             raise DeviceError(
                 "%s is here, but %s %s (%s: %s). Run `make lab` to install RAPIDS %s, "
                 "or set TUTORIAL_DEVICE=cpu to run on the CPU."
-                % (found[0].name, name, state, type(error).__name__, says, RAPIDS)
+                % (gpus()[0].name, name, state, type(error).__name__, says, RAPIDS)
             ) from None
     return True, ""
 
@@ -179,8 +313,18 @@ def __getattr__(name):
     raise AttributeError("module 'tutorial.device' has no attribute %r" % name)
 
 
+def cores():
+    """Return how many cores this process may use: its affinity and its control group's share decide, as in Dask."""
+    try:
+        from dask.system import cpu_count
+    except ImportError:  # the set-up asks before Dask is installed
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cpu_count()
+
+
 def _cpu():
-    return "CPU, %d cores" % os.cpu_count()
+    usable, there = cores(), os.cpu_count()
+    return "CPU, %s%d cores" % ("" if usable == there else "%d of " % usable, there)
 
 
 def _gpu_names(found):
@@ -188,17 +332,28 @@ def _gpu_names(found):
     return ", ".join("%d x %s" % (sum(gpu.name == name for gpu in found), name) for name in names)
 
 
+def _remarks():
+    """Return what a reader of this machine's figures must know of its GPUs, a phrase each."""
+    remarks = ["%s: not used" % gpu.unfit() for gpu in visible() if not gpu.cuda()]
+    if remarks:
+        remarks.append("CUDA_VISIBLE_DEVICES=%s" % ",".join(gpu.uuid for gpu in gpus()))
+    least = min(gpus(), key=lambda gpu: gpu.free)
+    if least.free < BUSY * least.memory:
+        remarks.append(
+            "other programs hold memory, %.0f of %.0f GiB are free: the sizes are smaller"
+            % (least.free / 2**30, least.memory / 2**30)
+        )
+    return remarks
+
+
 def describe():
     """Return the one line that a notebook prints at its top: `Device: ...`."""
     on_gpu, why_cpu = _choose()
     if on_gpu:
-        return "Device: %s" % _gpu_names(gpus())
+        return "; ".join(["Device: %s" % _gpu_names(gpus())] + _remarks())
     return (
         "Device: %s; %s. The cells run on NumPy, pandas, scikit-learn and Dask-ML, at sizes that suit a laptop."
-        % (
-            _cpu(),
-            why_cpu,
-        )
+        % (_cpu(), why_cpu)
     )
 
 
@@ -212,7 +367,7 @@ def machine():
     names = ["dask", "scikit-learn", "dask-ml", "pandas", "numpy"]
     if _choose()[0]:
         found = gpus()
-        hardware = "%s, driver %s, %s" % (_gpu_names(found), found[0].driver, _cpu())
+        hardware = "%s, driver %s, %s" % (_gpu_names(found), _driver_name(found[0]), _cpu())
         versions = [
             (name, importlib.import_module(name).__version__)
             for name in ("cudf", "cuml", "dask_cuda", "cupy")
@@ -224,25 +379,47 @@ def machine():
         hardware, platform.python_version(), ", ".join("%s %s" % item for item in versions))  # fmt: skip
 
 
+def _disk():
+    """Return the bytes that are free for temporary files, where the notebooks and Dask's workers write; and a line."""
+    try:
+        from dask import config
+
+        folder = config.get("temporary-directory", None) or tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:  # no folder can be written, or the one that is set is not there
+        return 0, "No room for temporary files (%s)" % error.strerror
+    return free, "%.0f GiB free" % (free / 2**30)
+
+
+def need_disk(gib):
+    """Raise DeviceError unless so many GiB are free for temporary files."""
+    free, line = _disk()
+    if free < gib * 2**30:
+        raise DeviceError(
+            "%s%s, %s GiB is needed: free some, or set TMPDIR to another folder."
+            % (line, " for temporary files" if free else "", gib)
+        )
+
+
 def report():
     """Return the machine check as text: devices, memory, driver, versions, and the mode of the notebooks."""
     on_gpu, why_cpu = _choose()
-    lines = ["CPU       %d cores, %s" % (os.cpu_count(), platform.machine())]
-    for number, gpu in enumerate(gpus()):
+    lines = ["CPU       %s, %s" % (_cpu()[5:], platform.machine())]
+    for number, gpu in enumerate(visible()):
         lines.append(
-            "GPU %d     %s, %.0f GiB (%.0f free), compute capability %s, driver %s (CUDA %s)"
+            "GPU %d     %s, %.0f GiB (%.0f free), compute capability %s, driver %s (%s)"
             % (
                 number,
                 gpu.name,
                 gpu.memory / 2**30,
                 gpu.free / 2**30,
                 gpu.capability,
-                gpu.driver,
-                gpu.cuda() or "too old for RAPIDS",
+                _driver_name(gpu),
+                "CUDA %d" % gpu.cuda() if gpu.cuda() else "not used: too old for RAPIDS",
             )
         )
-    free = shutil.disk_usage(Path.home()).free
-    lines.append("Disk      %.0f GiB free" % (free / 2**30))
+    lines += ["          %s" % remark for remark in (_remarks() if on_gpu else [])]
+    lines.append("Disk      %s" % _disk()[1])
     lines.append("Mode      %s" % ("GPU: the cells run on RAPIDS" if on_gpu else "CPU: " + why_cpu))
     lines.append("Versions  " + machine().split("; ", 1)[1])
     return "\n".join(lines)
@@ -253,6 +430,8 @@ def main(arguments):
     try:
         if arguments == ["--extra"]:
             print(extra())
+        elif arguments == ["--probe"]:
+            print(json.dumps(_probe()))
         elif not arguments:
             print(report())
         else:

@@ -48,11 +48,12 @@ def engine(thing):
 def rows_that_fill(share, row_bytes, otherwise):
     """Return how many rows of `row_bytes` bytes fill `share` (0 to 1) of one GPU; `otherwise` without a GPU.
 
-    Rounded down to whole thousands, so that the count divides well; the smallest GPU decides.
+    The GPU with the least free memory decides: what it had when this process chose its device. Rounded down to whole
+    thousands, so that the count divides well.
     """
     if not device.GPU:
         return otherwise
-    return int(share * min(gpu.memory for gpu in device.gpus()) / row_bytes) // 1000 * 1000
+    return int(share * min(gpu.free for gpu in device.gpus()) / row_bytes) // 1000 * 1000
 
 
 def seconds(call, repeat=1):

@@ -1,0 +1,84 @@
+"""However a notebook is started, and from whatever folder: the package and the data are found."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import nbformat
+import pytest
+from dask.distributed import Client, LocalCluster
+from nbclient import NotebookClient
+
+from tests.books import LESSONS, ROOT, code_cells, read
+from tutorial import flights, measure
+
+pytestmark = pytest.mark.setup
+
+
+def opening(book):
+    """Return a notebook of the import cell of `book` and of one that reads a table and prints where it runs."""
+    imports = nbformat.v4.new_code_cell(code_cells(read(book))[0].source)
+    look = "import os; from tutorial import flights; print(os.getcwd()); print(flights.path('weather'))"
+    return nbformat.v4.new_notebook(cells=[imports, nbformat.v4.new_code_cell(look)])
+
+
+@pytest.mark.parametrize("book", LESSONS)
+def test_a_kernel_that_starts_in_another_folder(book, tmp_path):
+    """As papermill's or VS Code's does: the folder of the shell or of the workspace, not of the notebook."""
+    notebook = opening(book)
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    where, table = notebook.cells[1].outputs[0].text.splitlines()
+    assert where == str(tmp_path) and table.endswith(os.path.join("data", "weather.parquet"))
+    assert (
+        "CPU" in notebook.cells[0].outputs[0].text or "NVIDIA" in notebook.cells[0].outputs[0].text
+    )
+
+
+def test_nbconvert_from_another_folder(tmp_path):
+    """The notebook lies where it lies; the shell is elsewhere, and so is the output."""
+    book = tmp_path / "opening.ipynb"
+    nbformat.write(opening(LESSONS[2]), book)
+    command = ["-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--output", "out"]
+    subprocess.run([sys.executable, *command, str(book)], cwd="/", check=True, capture_output=True)
+    assert nbformat.read(tmp_path / "out.ipynb", 4).cells[1].outputs
+
+
+def test_a_worker_that_was_started_elsewhere(tmp_path):
+    """A function of the package travels by its name alone: the worker imports it."""
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        command += ["--no-dashboard", "--no-nanny", "--nthreads", "1", "--host", "127.0.0.1"]
+        command += ["--death-timeout", "60", "--local-directory", str(tmp_path)]
+        worker = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        try:
+            with Client(cluster) as client:
+                client.wait_for_workers(1, timeout=60)
+                assert client.submit(measure.engine, float("nan")).exception() is not None
+                answer = client.submit(flights.path, "weather").result()
+        finally:
+            worker.terminate()
+            worker.wait(30)
+    assert answer.endswith("weather.parquet")
+
+
+def test_a_module_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "tutorial.shuffle", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--protocol" in shown.stdout
+
+
+def test_the_wheel_holds_the_package(tmp_path):
+    """Code and kernels, for the workers of a real cluster; no notebook, no data."""
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if "dist-info" not in name}
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "tutorial"],
+        cwd=ROOT / "notebooks",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert packed == set(listed.stdout.split()) and any(name.endswith(".cu") for name in packed)
