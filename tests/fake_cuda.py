@@ -4,7 +4,7 @@ It reads fake_cuda.json beside it:
     cuda: under which name the driver's library loads, or null; init: what cuInit returns, or "crash"
     version: 13000 is CUDA 13.0; nvml: whether NVML loads; driver: the version that it says
     gpus: a list of {name, uuid (32 hexadecimal digits), memory, free (bytes), capability (9.0), integrated, context}
-    exist: paths that exist besides; cores: the cores that the process may use
+    exist: paths that exist besides; cores: the cores that the process may use; shm: whether /dev/shm can be written
 CUDA_VISIBLE_DEVICES is read as CUDA reads it: names are indices or the beginnings of UUIDs, and the first unknown ends
 the list.
 """
@@ -129,5 +129,17 @@ def load(name, *arguments, **options):
 real_load, ctypes.CDLL = ctypes.CDLL, load
 real_exists = os.path.exists
 os.path.exists = lambda path: path in MACHINE["exist"] or real_exists(path)
+if not MACHINE["shm"]:
+    import _multiprocessing
+
+    class NoLock:
+        """Stand in for a semaphore, which needs /dev/shm."""
+
+        SEM_VALUE_MAX = 1
+
+        def __init__(self, *arguments):
+            raise PermissionError(13, "Permission denied")
+
+    _multiprocessing.SemLock = NoLock
 if MACHINE["cores"]:
     os.sched_setaffinity(0, MACHINE["cores"])

@@ -8,8 +8,10 @@
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
 """
 
+import os
 import re
 import subprocess
+import tempfile
 
 import psutil
 import pytest
@@ -34,8 +36,12 @@ def on_gpu():
 
 
 def pytest_configure(config):
-    """Choose the device before anything is collected."""
+    """Choose the device before anything is collected; keep the user's IPython profile out of the kernels."""
     on_gpu()
+    if not hasattr(config, "workerinput"):  # the processes of xdist inherit it
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        os.environ["IPYTHONDIR"] = folder.name
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist's own count of the cores

@@ -52,7 +52,14 @@ def machine(tmp_path, monkeypatch):
 
     def run(*command, gpus=(), modules=None, machine=None, **environment):
         described = {"cuda": "libcuda.so.1" if gpus else None, "init": 0, "version": 13000}
-        described |= {"nvml": True, "driver": "580.159.04", "gpus": gpus, "exist": [], "cores": []}
+        described |= {
+            "nvml": True,
+            "driver": "580.159.04",
+            "gpus": gpus,
+            "exist": [],
+            "cores": [],
+            "shm": True,
+        }
         text = json.dumps(described | (machine or {}))
         (tmp_path / "fake_cuda.json").write_text(text)
         shutil.copy(ROOT / "tests/fake_cuda.py", tmp_path / "sitecustomize.py")
@@ -250,6 +257,23 @@ def test_no_room_for_temporary_files(machine):
         "DeviceError: No room for temporary files (No such file or directory), 1 GiB is needed: "
         "free some, or set TMPDIR to another folder."
     ]
+
+
+def test_too_little_room_for_temporary_files(machine):
+    """One line before a notebook starts to write; the line says how much there is."""
+    code = "import sys; sys.path.insert(0, 'notebooks'); from tutorial import device; device.need_disk(10**6)"
+    shown = machine("-m", "IPython", "--colors=NoColor", "-c", code).stdout
+    says = r"DeviceError: \d+ GiB free for temporary files, 1000000 GiB is needed: free some, or set TMPDIR"
+    assert re.match(says, shown) and len(shown.strip().splitlines()) == 1
+
+
+def test_without_shared_memory_workers_cannot_start(machine):
+    """One line at once, where a cluster would wait for its workers without end."""
+    says = one_line(machine(DEVICE, machine={"shm": False}))
+    assert says == (
+        "DeviceError: Dask cannot start workers: processes share locks in /dev/shm, which is missing or cannot be "
+        "written ([Errno 13] Permission denied). In a container, start it with --shm-size=1g."
+    )
 
 
 def test_another_python_is_told_in_one_line(tmp_path):

@@ -82,6 +82,15 @@ def test_an_unexpected_stderr_is_shown(tmp_path):
     assert re.search(r"Captured stderr of the cell: call -+\na warning\n", answer.stdout)
 
 
+def test_the_user_s_profile_stays_out(tmp_path, monkeypatch, verdicts):
+    """A start-up file of IPython, say one that imports and prints, changes no cell under nbval."""
+    start = tmp_path / "profile_default/startup"
+    start.mkdir(parents=True)
+    (start / "mine.py").write_text("seven = 7\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    assert verdicts([("print('seven' in globals())", "False\n")])["Cell 0"]
+
+
 def test_a_changed_output_is_caught_and_times_are_not(verdicts):
     cells = [
         ("print(1 + 1)", "3\n"),

@@ -10,7 +10,7 @@ import pytest
 from dask.distributed import Client, LocalCluster
 from nbclient import NotebookClient
 
-from tests.books import LESSONS, ROOT, code_cells, read
+from tests.books import LESSONS, ROOT, code_cells, read, texts
 from tutorial import flights, measure
 
 pytestmark = pytest.mark.setup
@@ -33,6 +33,34 @@ def test_a_kernel_that_starts_in_another_folder(book, tmp_path):
     assert (
         "CPU" in notebook.cells[0].outputs[0].text or "NVIDIA" in notebook.cells[0].outputs[0].text
     )
+
+
+LOOK = """
+import matplotlib
+plt.plot([1, 2])
+plt.show()
+print(matplotlib.rcParams["figure.facecolor"])
+print(pd.DataFrame({f"a rather long name {n}": [n] for n in range(4)}))
+"""
+
+
+@pytest.mark.parametrize("name", ["MPLBACKEND", "COLUMNS", "MATPLOTLIBRC"])
+def test_the_user_s_settings_change_no_output(name, tmp_path):
+    """A figure is shown, as recorded, and a table is broken where it was."""
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\n")
+    values = {"MPLBACKEND": "Agg", "COLUMNS": "30", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    outputs = []
+    for environment in ({}, {name: values[name]}):
+        notebook = nbformat.v4.new_notebook()
+        for source in (code_cells(read(LESSONS[0]))[0].source, LOOK):
+            notebook.cells.append(nbformat.v4.new_code_cell(source))
+        client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+        client.execute(env=os.environ | environment)
+        figures = [each for each in notebook.cells[1].outputs if each.output_type != "stream"]
+        outputs.append((figures, "".join(texts(notebook.cells[1].outputs))))
+    plain, changed = outputs
+    assert "image/png" in plain[0][0].data and len(plain[0]) == 1
+    assert changed == plain
 
 
 def test_nbconvert_from_another_folder(tmp_path):

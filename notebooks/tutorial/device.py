@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -273,10 +274,22 @@ def _check_python():
         )
 
 
+def _check_processes():
+    """Raise DeviceError if processes cannot share a lock: Dask's workers would never come up, and nothing say why."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            "Dask cannot start workers: processes share locks in /dev/shm, which is missing or cannot be written "
+            "(%s). In a container, start it with --shm-size=1g." % error
+        ) from None
+
+
 @functools.lru_cache(maxsize=None)
 def _choose():
     """Return whether the GPU was chosen, and the reason where the choice fell on the CPU."""
     _check_python()
+    _check_processes()
     if wanted() == "cpu":
         return False, "TUTORIAL_DEVICE=cpu"
     reason = unfit()
