@@ -25,7 +25,8 @@ def environment(inherited):
     In Lab's terminal `python` is the one that runs the notebooks. A proxy is not asked for this machine's own servers.
     """
     result = dict(inherited)
-    result["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), inherited.get("PATH", "")])
+    result["TUTORIAL_BIN"] = os.path.dirname(sys.executable)
+    result["PATH"] = os.pathsep.join([result["TUTORIAL_BIN"], inherited.get("PATH", os.defpath)])
     if sys.prefix != sys.base_prefix:
         result["VIRTUAL_ENV"] = sys.prefix
     direct = ",".join(inherited.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
@@ -35,14 +36,24 @@ def environment(inherited):
 
 
 def options(inherited):
-    """Return the options for JupyterLab: what to open, warnings only (the URL stays last), a shell that keeps PATH."""
-    found = ["--LabApp.default_url=/lab/tree/work/" + work.HOME, "--log-level=WARN"]
-    # without a command of its own Jupyter may start a login shell, and /etc/profile sets PATH anew
-    shell = inherited.get("SHELL") or "/bin/sh"
-    found.append("--ServerApp.terminado_settings=%r" % {"shell_command": [shell]})
+    """Return the options for JupyterLab, given the environment variables of this process."""
+    found = ["--LabApp.default_url=/lab/tree/work/" + work.HOME]
+    found.append("--log-level=WARN")  # nothing comes after the URL
+    found.append("--ServerApp.terminado_settings=%r" % {"shell_command": shell(inherited)})
     if os.geteuid() == 0:  # in a container
         found.append("--allow-root")
     return found
+
+
+def shell(inherited):
+    """Return the command for Lab's terminal: the user's shell, with the environment's Python first on its PATH.
+
+    Left to itself Jupyter may start a login shell, and /etc/profile sets PATH anew.
+    """
+    program = inherited.get("SHELL") or "/bin/sh"
+    if os.path.basename(program) == "bash":
+        return [program, "--rcfile", os.path.join(work.ROOT, ".ci", "terminal.bash")]
+    return [program]
 
 
 def write_settings(prefix):
