@@ -150,7 +150,9 @@ def test_set_up(small, tmp_path):
     Another set-up of the unchanged project does nothing; a changed pyproject.toml makes it start anew, and without an
     index it ends with one line.
     """
-    status, out, err = set_up(small, PIP_USER="1", PIP_TARGET=str(tmp_path / "no"))
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    wishes = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_TARGET": str(tmp_path / "no")}
+    status, out, err = set_up(small, PIP_USER="1", **wishes)
     assert status == 0, err
     steps = [line for line in out.splitlines() if not line.startswith("   ")]
     assert re.match(
@@ -168,6 +170,14 @@ def test_set_up(small, tmp_path):
     assert status == 1 and out.startswith("Setting up .venv")
     assert "ERROR" in err and err.strip().splitlines()[-1].startswith("Set-up stopped: ")
     assert not (small / ".venv" / "installed").exists()
+
+
+def test_pip_keeps_the_users_index_and_proxy():
+    """Of the variables only those give way that name another place than .venv."""
+    pip_environment = runpy.run_path(str(ROOT / ".ci/environment.py"))["pip_environment"]
+    kept = {"PIP_INDEX_URL": "https://mirror.example/simple", "https_proxy": "http://proxy:3128"}
+    elsewhere = {"PIP_USER": "1", "PIP_TARGET": "/a", "PIP_PREFIX": "/b", "PIP_ROOT": "/c"}
+    assert pip_environment({**kept, **elsewhere}) == {**kept, "PIP_USER": "0"}
 
 
 def test_a_long_step_is_not_silent(tmp_path, monkeypatch, capsys):

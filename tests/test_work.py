@@ -128,8 +128,11 @@ def test_links_lead_from_the_copy_to_the_same_files(elsewhere):
                 assert found.is_relative_to(elsewhere / "work")
 
 
-def test_the_notebooks_run_from_the_copy(elsewhere):
-    """START_HERE from top to bottom; of a lesson what it imports, and the data."""
+def test_the_notebooks_run_from_the_copy(elsewhere, monkeypatch):
+    """START_HERE from top to bottom; of a lesson what it imports, and the data. A proxy is not asked by the cluster."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     work(elsewhere)
     home = read(elsewhere / "work" / BOOKS[0], as_version=4)
     run(home, elsewhere / "work")
