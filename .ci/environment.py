@@ -49,16 +49,18 @@ def check_venv():
 def run(command, log=None):
     """Run a command; exit with one line if it fails. Its errors stay in sight.
 
-    What else it says goes to the file `log`, if one is named: of that the last line is shown every SILENCE seconds.
+    With a file name `log` all else that it says goes there, and the last line of that is shown every SILENCE seconds.
     """
-    with open(log or os.devnull, "w") as out:
-        process = subprocess.Popen(command, stdout=out, env=pip_environment(os.environ))
-        start = told = time.time()
-        while process.poll() is None:
-            time.sleep(0.2)
-            if log and time.time() - told >= SILENCE:
-                told = time.time()
-                print("    %3.0f s: %s" % (told - start, last_line(log)), flush=True)
+    out = open(log, "w") if log else None
+    process = subprocess.Popen(command, stdout=out, env=pip_environment(os.environ))
+    start = told = time.time()
+    while process.poll() is None:
+        time.sleep(0.2)
+        if log and time.time() - told >= SILENCE:
+            told = time.time()
+            print("    %3.0f s: %s" % (told - start, last_line(log)), flush=True)
+    if out:
+        out.close()
     if process.returncode:
         sys.exit(
             "Set-up stopped: %s failed (its message stands above). Try again: make lab"

@@ -1,4 +1,4 @@
-"""Make work/, the learner's copy of the notebooks, and say when git has newer ones.
+"""Make work/, the learner's copy of the notebooks, and say when the originals have changed since.
 
     python3 .ci/work.py          # make what is missing; nothing is ever overwritten
     python3 .ci/work.py reset    # put work/ aside under a dated name and make a new one
@@ -111,7 +111,7 @@ def put_aside(root):
 
 
 def tell(root):
-    """Update root/work and print a line for what was copied, a line for what is newer in git. Exit if it fails."""
+    """Update root/work and print a line for what was copied, a line for what has changed since. Exit if it fails."""
     first = not os.path.isdir(os.path.join(root, "work"))
     try:
         copied, changed = update(root)
@@ -123,7 +123,8 @@ def tell(root):
         print("Copied to work/: %s" % ", ".join(copied))
     if changed:
         print(
-            "Newer than in work/, your copy, which stays as it is: %s. `make reset` puts it aside and makes a new one."
+            "Changed since they were copied to work/: %s. Your copy stays as it is; "
+            "`make reset` puts it aside and makes a new one."
             % ", ".join(changed)
         )
     sys.stdout.flush()

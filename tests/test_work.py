@@ -58,7 +58,7 @@ def test_an_interrupted_copy_is_finished(elsewhere):
     assert [str(path) for path in elsewhere.rglob("work/**/*.part")] == []
 
 
-def test_a_newer_notebook_is_named_in_one_line(elsewhere):
+def test_a_changed_original_is_named_in_one_line(elsewhere):
     """A changed text or code is; outputs and metadata, which opening the original may change, are not."""
     work(elsewhere)
     opened = read(elsewhere / BOOKS[1], as_version=4)
@@ -69,7 +69,7 @@ def test_a_newer_notebook_is_named_in_one_line(elsewhere):
     edit(elsewhere / BOOKS[2], "new = 1")
     before = (elsewhere / "work" / BOOKS[2]).read_bytes()
     [line] = work(elsewhere)
-    assert line.startswith("Newer than in work/") and BOOKS[2] in line and BOOKS[1] not in line
+    assert line.startswith("Changed since they were copied") and BOOKS[2] in line and BOOKS[1] not in line
     assert "make reset" in line
     assert (elsewhere / "work" / BOOKS[2]).read_bytes() == before
 
@@ -112,6 +112,14 @@ def test_tools_and_git_leave_the_copies_alone(elsewhere):
     command = ["git", "status", "--porcelain", "--untracked-files=all"]
     seen = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True).stdout
     assert BOOKS[1] in seen and "?? work" not in seen and '?? "work' not in seen
+
+
+def test_a_copy_that_cannot_be_made_is_one_line(elsewhere):
+    (elsewhere / "work").write_text("a file of that name")
+    command = [sys.executable, str(elsewhere / ".ci/work.py")]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 1 and len(answer.stderr.splitlines()) == 1
+    assert answer.stderr.startswith("work/, your copy of the notebooks, cannot be made: ")
 
 
 def test_links_lead_from_the_copy_to_the_same_files(elsewhere):
