@@ -124,8 +124,7 @@ def tell(root):
     if changed:
         print(
             "Changed since they were copied to work/: %s. Your copy stays as it is; "
-            "`make reset` puts it aside and makes a new one."
-            % ", ".join(changed)
+            "`make reset` puts it aside and makes a new one." % ", ".join(changed)
         )
     sys.stdout.flush()
 

@@ -69,7 +69,11 @@ def test_a_changed_original_is_named_in_one_line(elsewhere):
     edit(elsewhere / BOOKS[2], "new = 1")
     before = (elsewhere / "work" / BOOKS[2]).read_bytes()
     [line] = work(elsewhere)
-    assert line.startswith("Changed since they were copied") and BOOKS[2] in line and BOOKS[1] not in line
+    assert (
+        line.startswith("Changed since they were copied")
+        and BOOKS[2] in line
+        and BOOKS[1] not in line
+    )
     assert "make reset" in line
     assert (elsewhere / "work" / BOOKS[2]).read_bytes() == before
 
