@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-.PHONY: help lab test test-notebooks check format record bench environment clean
+.PHONY: help lab reset test test-notebooks check format record bench environment clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
 
-lab: environment  ## open the tutorial in JupyterLab; sets itself up on first use
-	@$(VENV) -m jupyter lab --LabApp.default_url=/lab/tree/START_HERE.ipynb $$(test "$$(id -u)" = 0 && echo --allow-root)
+lab: environment  ## open your copy of the notebooks, work/, in JupyterLab; ARGS="--no-browser --port 8899" for it
+	@$(VENV) .ci/lab.py $(ARGS)
+
+reset:  ## put work/ aside under a dated name and make a new copy of the notebooks
+	@"$(PYTHON)" .ci/work.py reset
 
 test: environment check  ## run every check and test; sets itself up on first use
 	@$(VENV) -m pytest

@@ -3,6 +3,7 @@
 - HTML and SVG are not compared: the text beside them is.
 - After each cell on a machine without a GPU: no output names RAPIDS as the engine of a figure.
 - After each cell: no server of the notebook listens beyond loopback.
+- A notebook that JupyterLab has saved is compared with the outputs that git has of it.
 - After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
 - Tests marked gpu are not collected without a GPU; a skipped test fails the run.
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tests.books import stderr, texts
+from tests.books import ROOT, stderr, texts, with_recorded_outputs
 from tutorial import device
 
 # allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
@@ -58,9 +59,11 @@ def pytest_collectstart(collector):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
-    """Append `nothing is left` to the cells of each notebook."""
+    """Give the cells of each notebook their recorded outputs, and append `nothing is left`."""
     report = yield
     if isinstance(collector, IPyNbFile) and report.passed:
+        if collector.path.is_relative_to(ROOT):  # nbval's items hold the cells of collector.nb
+            with_recorded_outputs(collector.nb, collector.path.relative_to(ROOT).as_posix())
         report.result.append(NothingLeft.from_parent(collector, name="nothing is left"))
     return report
 

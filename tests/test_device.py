@@ -324,7 +324,7 @@ def test_python_too_old_or_too_new(machine, version):
     )
 
 
-@pytest.mark.parametrize("path", [".ci/environment.py", DEVICE])
+@pytest.mark.parametrize("path", [".ci/environment.py", ".ci/lab.py", ".ci/work.py", DEVICE])
 def test_any_python_reads_the_set_up(path):
     ast.parse((ROOT / path).read_text(encoding="utf-8"), feature_version=(3, 6))
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-import shutil
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.books import BOOKS, ROOT, code_cells, read, write
+from tests.copies import base_python, copy_project
 from tests.record import record
 
 pytestmark = pytest.mark.setup
@@ -97,23 +98,15 @@ def test_make_help_lists_every_target():
     ).stdout
     listed = [line.split(":")[0] for line in answer.splitlines()]
     documented = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert listed == documented and {"lab", "test", "test-notebooks", "record", "check"} <= set(
+    assert listed == documented and {"lab", "reset", "test", "test-notebooks", "record"} <= set(
         listed
     )
 
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A copy of the project in a folder with a space and a letter that is not ASCII, with this environment."""
-    folder = tmp_path / "eine Übung"
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True
-    )
-    for name in filter(None, names.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+    """A copy of the project in a folder with a space and a letter that is not ASCII."""
+    return copy_project(tmp_path / "eine Übung")
 
 
 def test_a_path_with_a_space(elsewhere):
@@ -133,27 +126,69 @@ def test_a_path_with_a_space(elsewhere):
     assert " passed" in answer.stdout and not (elsewhere / ".venv").exists()
 
 
-def test_a_second_set_up_reuses_the_first(elsewhere):
-    """An unchanged project installs nothing again; a changed pyproject.toml does."""
-    if not (ROOT / ".venv" / "installed").exists():
-        pytest.fail("make test sets .venv up before it runs this test")
-    (elsewhere / ".venv").mkdir()
-    shutil.copy(ROOT / ".venv" / "installed", elsewhere / ".venv" / "installed")
-    home = subprocess.run([ROOT / ".venv/bin/python", "-c", "import sys; print(sys._base_executable)"],
-                          capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
-    again = subprocess.run(
-        [home, ".ci/environment.py"], cwd=elsewhere, capture_output=True, text=True, timeout=60
-    )
-    assert (again.returncode, again.stdout) == (0, "")
+@pytest.fixture
+def small(elsewhere):
+    """That copy without a single dependency: its set-up takes seconds."""
     pyproject = elsewhere / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text() + "\n# changed\n")
-    broken = {**os.environ, "PIP_NO_INDEX": "1"}  # far enough to see that it starts anew
-    anew = subprocess.run(
-        [home, ".ci/environment.py"], cwd=elsewhere, env=broken, capture_output=True, text=True
+    lists = r"^(dependencies|gpu-cu1\d|test) = \[.*?^\]"
+    text, count = re.subn(lists, r"\1 = []", pyproject.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert count == 4
+    pyproject.write_text(text)
+    return elsewhere
+
+
+def set_up(folder, **variables):
+    """Run the set-up in a copy of the project; return (status, stdout, stderr)."""
+    answer = subprocess.run([base_python(), ".ci/environment.py"], cwd=folder, env={**os.environ, **variables},
+                            capture_output=True, text=True, timeout=300)  # fmt: skip
+    return answer.returncode, answer.stdout, answer.stderr
+
+
+def test_set_up(small, tmp_path):
+    """Whatever pip is told about where to install; a line for what it takes, a line a step, pip's own in a file.
+
+    Another set-up of the unchanged project does nothing; a changed pyproject.toml makes it start anew, and without an
+    index it ends with one line.
+    """
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    wishes = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_TARGET": str(tmp_path / "no")}
+    status, out, err = set_up(small, PIP_USER="1", **wishes)
+    assert status == 0, err
+    steps = [line for line in out.splitlines() if not line.startswith("   ")]
+    assert re.match(
+        r"Setting up \.venv for '[\w-]+', once: about \d+ \wB to download, .* minutes", steps[0]
     )
-    assert anew.stdout.startswith("Setting up .venv") and anew.returncode == 1
-    assert anew.stderr.strip().splitlines()[-1].startswith("Set-up stopped: ")
-    assert not (elsewhere / ".venv" / "installed").exists()
+    assert [line[:7] for line in steps[1:]] == ["1 of 2:", "2 of 2:", "Set up."]
+    assert "Successfully installed" in (small / ".venv/pip.log").read_text()
+    command = [small / ".venv/bin/python", "-c", "import tutorial; print(tutorial.__file__)"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert Path(found.strip()) == small / "notebooks/tutorial/__init__.py"
+    assert set_up(small) == (0, "", "")
+    pyproject = small / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + "\n# changed\n")
+    status, out, err = set_up(small, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    assert status == 1 and out.startswith("Setting up .venv")
+    assert "ERROR" in err and err.strip().splitlines()[-1].startswith("Set-up stopped: ")
+    assert not (small / ".venv" / "installed").exists()
+
+
+def test_pip_keeps_the_users_index_and_proxy():
+    """Of the variables only those give way that name another place than .venv."""
+    pip_environment = runpy.run_path(str(ROOT / ".ci/environment.py"))["pip_environment"]
+    kept = {"PIP_INDEX_URL": "https://mirror.example/simple", "https_proxy": "http://proxy:3128"}
+    elsewhere = {"PIP_USER": "1", "PIP_TARGET": "/a", "PIP_PREFIX": "/b", "PIP_ROOT": "/c"}
+    assert pip_environment({**kept, **elsewhere}) == {**kept, "PIP_USER": "0"}
+
+
+def test_a_long_step_is_not_silent(tmp_path, monkeypatch, capsys):
+    """Every few seconds it shows where pip stands; what pip complains of is seen as it comes."""
+    environment = runpy.run_path(str(ROOT / ".ci/environment.py"))["run"].__globals__
+    monkeypatch.setitem(environment, "SILENCE", 0.5)
+    script = "import time; print('Collecting dask', flush=True); time.sleep(2)"
+    environment["run"]([sys.executable, "-c", script], str(tmp_path / "log"))
+    assert "s: Collecting dask" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="Set-up stopped: "):
+        environment["run"]([sys.executable, "-c", "import sys; sys.exit(2)"], str(tmp_path / "log"))
 
 
 def test_record_refuses_without_a_gpu():
