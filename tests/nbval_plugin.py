@@ -4,6 +4,7 @@
 - After each cell on a machine without a GPU: no output names RAPIDS as the engine of a figure.
 - After each cell: no server of the notebook listens beyond loopback.
 - A notebook that JupyterLab has saved is compared with the outputs that git has of it.
+- After each cell: the kernel has written nothing to stderr, whichever cell JupyterLab would show it under.
 - After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
 - Tests marked gpu are not collected without a GPU; a skipped test fails the run.
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
@@ -13,18 +14,20 @@ import os
 import re
 import subprocess
 import tempfile
+from functools import partial
 
 import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tests.books import ROOT, stderr, texts, with_recorded_outputs
+from tests.books import ROOT, texts, with_recorded_outputs
 from tutorial import device
 
 # allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
 # output of a CPU run
 GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\b", re.IGNORECASE)
 DEVICE_LINE = re.compile(r"^(Device: |Mode |Recorded on: ).*$", re.MULTILINE)
+END = "<the end>"  # what the harness makes a kernel write to stderr, after all that the notebook wrote
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -52,9 +55,10 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collectstart(collector):
-    """Compare text, not the HTML and SVG beside it."""
+    """Compare text, not the HTML and SVG beside it; keep what the kernel writes to stderr."""
     if isinstance(collector, IPyNbFile):
         collector.skip_compare += ("text/html", "image/svg+xml")
+        collector.setup = partial(start_kernel, collector)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,6 +87,45 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def start_kernel(collector):
+    """Start the kernel of a notebook under test; as in JupyterLab, it shows what its workers write to stderr."""
+    del os.environ["PYTEST_CURRENT_TEST"]  # with it, ipykernel leaves the file descriptors alone
+    type(collector).setup(collector)
+    collector.stderr = keep_stderr(collector.kernel)
+
+
+def keep_stderr(kernel):
+    """Return a list of what a kernel under test writes to stderr, which grows as nbval reads the kernel's messages.
+
+    nbval itself looks at the messages that belong to the cell that runs. A line of a log, or of a worker, may belong to
+    a cell that has run before: the one in which its thread or its cluster was started.
+    """
+    kept, get_message = [], kernel.get_message
+
+    def get_and_keep(stream, timeout=None):
+        message = get_message(stream, timeout)
+        if message["msg_type"] == "stream" and message["content"]["name"] == "stderr":
+            kept.append(message["content"]["text"])
+        return message
+
+    kernel.get_message = get_and_keep
+    return kept
+
+
+def read_all(collector):
+    """Read the messages of a kernel up to all that it, and the processes that it has started, have written by now."""
+    collector.kernel.execute_cell_input(f"__import__('os').write(2, b'{END}');")
+    while END not in "".join(collector.stderr):
+        collector.kernel.get_message("iopub", timeout=60)
+
+
+def take_stderr(collector):
+    """Return what the kernel of a notebook has written to stderr since this was last asked, as one text."""
+    text = "".join(collector.stderr).replace(END, "")
+    collector.stderr.clear()
+    return text
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Hold each cell, once it has run, to what every cell must keep."""
@@ -94,9 +137,11 @@ def pytest_runtest_call(item):
     already_open = listeners(kernel)
     try:
         result = yield
-    finally:  # nbval names an unexpected stderr, but does not show it
-        if text := stderr(item.test_outputs or []):
-            item.add_report_section("call", "stderr of the cell:", text)
+    finally:
+        written = take_stderr(item.parent)
+        if written:  # nbval names an unexpected stderr of the cell, but does not show it
+            item.add_report_section("call", "stderr of the kernel:", written)
+    assert not written, f"Cell {item.cell_num}: the kernel has written to stderr:\n{written}"
     if not device.GPU:
         named = gpu_engines(item.test_outputs)
         assert not named, f"Cell {item.cell_num}: an output of a CPU run names {named}"
@@ -167,6 +212,9 @@ class NothingLeft(pytest.Item):
     """After the last cell, with the kernel still alive: the notebook has given back all that it took."""
 
     def runtest(self):
+        read_all(self.parent)
+        written = take_stderr(self.parent)
+        assert not written, f"the kernel has written to stderr:\n{written}"
         before_ports, _, before_memory = self.parent.before
         ports, workers, memory = footprint(kernel_process(self.parent))
         assert not workers, f"worker processes left: {workers}"

@@ -79,7 +79,26 @@ def test_an_unexpected_stderr_is_shown(tmp_path):
     write(nbformat.v4.new_notebook(cells=[cell]), path)
     answer = pytest_alone(path)
     assert answer.returncode == 1
-    assert re.search(r"Captured stderr of the cell: call -+\na warning\n", answer.stdout)
+    assert re.search(r"Captured stderr of the kernel: call -+\na warning\n", answer.stdout)
+
+
+# as a log of Dask's event loop, which begins in one cell and writes in another
+CONTEXT = "import contextvars, sys; context = contextvars.copy_context()"
+IN_THE_CONTEXT = "context.run(print, 'a late warning', file=sys.stderr)"
+# as a worker, past the kernel's sys.stderr
+PROCESS = """
+import subprocess, sys
+code = "import sys; print(input(), file=sys.stderr)"
+child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+"""
+IN_THE_PROCESS = "_ = child.communicate('a late warning')"
+
+
+@pytest.mark.parametrize(("begin", "write"), [(CONTEXT, IN_THE_CONTEXT), (PROCESS, IN_THE_PROCESS)])
+def test_stderr_that_belongs_to_an_earlier_cell_is_caught(verdicts, begin, write):
+    """By the cell that runs, or by the next one: a process's text takes a moment to arrive."""
+    found = verdicts([(begin, ""), (write, "")])
+    assert found.pop("Cell 0") and not all(found.values())
 
 
 def test_the_user_s_profile_stays_out(tmp_path, monkeypatch, verdicts):

@@ -3,19 +3,23 @@
 import sys
 
 
-def _plain_display():
-    """In a notebook's kernel, show figures as recorded, whatever the shell and the user have set.
+def _look_after(shell):
+    """In a notebook's kernel: figures as recorded whatever the user has set, and no cluster that nobody holds.
 
     MPLBACKEND=Agg in the shell would show no figure, a matplotlibrc another one.
     """
     import matplotlib
 
+    from tutorial import clusters
+
     matplotlib.rcdefaults()
-    sys.modules["IPython"].get_ipython().run_line_magic("matplotlib", "inline")
+    shell.run_line_magic("matplotlib", "inline")
+    clusters.look_after(shell)
 
 
-if "ipykernel" in sys.modules and getattr(sys.modules.get("IPython"), "get_ipython", bool)():
+_shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+if _shell is not None and "ipykernel" in sys.modules:
     try:
-        _plain_display()
+        _look_after(_shell)
     except ImportError:  # another Python than the tutorial's: tutorial.device says so in one line
         pass

@@ -6,6 +6,7 @@ from tutorial.measure import engine, rows_that_fill, seconds
 import gc
 import statistics
 import sys
+import threading
 import time
 import types
 
@@ -65,7 +66,7 @@ def seconds(call, repeat=1):
     synchronize = _synchronize if device.wanted() != "cpu" and "cupy" in sys.modules else bool
     times = []
     for _ in range(repeat):
-        gc.collect()
+        _collect()
         synchronize()
         start = time.perf_counter()
         call()
@@ -88,6 +89,13 @@ def best_threads(call, repeat=3):
             call()
             took[threads] = seconds(call, repeat)
     return min(took, key=took.get)
+
+
+def _collect():
+    """Collect what is garbage, in a thread of its own: what it finalises would swallow an interrupt of this one."""
+    collector = threading.Thread(target=gc.collect)
+    collector.start()
+    collector.join()
 
 
 def _synchronize():

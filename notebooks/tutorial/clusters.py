@@ -1,0 +1,91 @@
+"""What the kernel of a notebook does for its clusters: it keeps the workers at an interrupt, and closes a lost cluster.
+
+Jupyter interrupts a kernel with SIGINT, and sends it to all processes that the kernel has started: Dask's workers would
+end, and the next cell would wait for them. And a cell that starts a cluster may be run twice: the cluster of the first
+run would keep its workers, its ports and its memory until the kernel ends.
+"""
+
+import asyncio
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing import resource_tracker
+
+import dask
+from dask.distributed import Client, Status
+from distributed.deploy.spec import SpecCluster
+
+OPEN = (Status.created, Status.starting, Status.running)
+
+
+def look_after(shell):
+    """Keep the workers of every cluster that this process starts, and close its lost clusters after each cell.
+
+    shell: IPython's InteractiveShell.
+    """
+    dask.config.set({"distributed.nanny.preload": [__name__]})
+    shell.events.register("post_run_cell", _Closer(shell.user_ns))
+
+
+def dask_setup(nanny):
+    """Start the worker of this nanny, and all that follow it, deaf to SIGINT: Dask calls this before it starts one.
+
+    A nanny lives in a thread of the kernel, and a process starts with the signals blocked that its parent's thread
+    blocks. So a worker is deaf from its first moment on, that of a LocalCUDACluster, too.
+    """
+    resource_tracker.ensure_running()  # multiprocessing's helper, deaf by itself, unblocks signals as it starts
+    if threading.current_thread() is not threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+class _Closer:
+    """Call it after each cell: it closes the clusters that the cell has lost.
+
+    Lost is a cluster that a variable held before the cell and none holds now, and one that a failed or interrupted cell
+    has begun to start without giving it to a variable. A variable holds a cluster itself, or through an open client.
+    Clusters held elsewhere, in a list, say, are left alone.
+    """
+
+    def __init__(self, variables):
+        self.variables, self.held, self.known = variables, set(), set()
+
+    def __call__(self, result):
+        before = self.held
+        started = _open_clusters() - self.known
+        self.held = self._held()
+        lost = before - self.held
+        if result is None or not result.success:
+            lost |= started - self.held
+        for cluster in lost & _open_clusters():
+            _close(cluster)
+        self.known = _open_clusters()
+
+    def _held(self):
+        held = set()
+        for name, value in list(self.variables.items()):
+            if name.startswith("_"):  # what IPython remembers of the cells' outputs
+                continue
+            if isinstance(value, Client) and value.status != "closed":
+                value = value.cluster
+            if isinstance(value, SpecCluster):
+                held.add(value)
+        return held
+
+
+def _open_clusters():
+    """Return the clusters of this process that are not closed."""
+    return {cluster for cluster in SpecCluster._instances if cluster.status in OPEN}
+
+
+def _close(cluster):
+    """Close a cluster and its clients; an interrupted start may have left workers that the cluster does not know."""
+
+    async def close_workers():
+        await asyncio.gather(*(nanny.close() for nanny in list(cluster._created)))
+
+    for client in list(Client._instances):
+        if client.cluster is cluster:
+            client.close()
+    with suppress(TimeoutError):
+        cluster.sync(close_workers)
+        cluster.close(timeout=10)
