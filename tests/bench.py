@@ -16,11 +16,12 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
+from tutorial import device
+
 import pandas as pd
 import pytest
 
 from tests.books import ROOT
-from tutorial import device
 
 KEYS = ["rows", "features", "clusters"]
 KEPT = ["what", "engine", *KEYS, "dtype", "devices", "iterations", "inertia"]

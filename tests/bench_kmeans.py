@@ -21,6 +21,12 @@ import gc
 import importlib.util
 import warnings
 
+from tutorial import device, measure
+from tutorial.kmeans import KMeans, estimator, gpu
+from tutorial.kmeans import step as steps
+from tutorial.kmeans.arrays import to_host
+from tutorial.kmeans.shards import Shard, Shards
+
 import dask
 import dask.array as da
 import numpy as np
@@ -30,12 +36,6 @@ import sklearn.exceptions
 from dask.distributed import Client, wait
 from dask_ml.cluster import KMeans as DaskMLKMeans
 from threadpoolctl import threadpool_limits
-
-from tutorial import device, measure
-from tutorial.kmeans import KMeans, estimator, gpu
-from tutorial.kmeans import step as steps
-from tutorial.kmeans.arrays import to_host
-from tutorial.kmeans.shards import Shard, Shards
 
 ITERATIONS = 20
 N_DEVICES = max(1, len(device.gpus())) if device.GPU else 1

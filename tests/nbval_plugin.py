@@ -16,12 +16,13 @@ import subprocess
 import tempfile
 from functools import partial
 
+from tutorial import device
+
 import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tests.books import ROOT, texts, with_recorded_outputs
-from tutorial import device
 
 # allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
 # output of a CPU run
@@ -46,6 +47,7 @@ def pytest_configure(config):
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
         os.environ["IPYTHONDIR"] = folder.name
+        os.environ["TUTORIAL_DASHBOARD_PORT"] = "0"  # two notebooks at once look for the same one
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist's own count of the cores

@@ -10,12 +10,13 @@ import base64
 import sys
 import time
 
+from tutorial import device
+
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from tests.books import BOOKS, ROOT, code_cells, read, stderr, write
-from tutorial import device
 
 # README's picture: the figure that a cell of a notebook drew when it was recorded
 PICTURE, PICTURE_BOOK, PICTURE_CELL = (

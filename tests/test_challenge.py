@@ -2,6 +2,8 @@
 
 import types
 
+from tutorial import checks, device
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -12,7 +14,6 @@ from sklearn import metrics
 
 from tests.books import ROOT, code_cells, read, texts
 from tests.record import run
-from tutorial import checks, device
 
 if device.GPU:
     import cupy as cp

@@ -3,10 +3,10 @@
 import importlib
 import inspect
 
+from tutorial import cpu_stand_ins
+
 import pytest
 from dask.distributed import LocalCluster
-
-from tutorial import cpu_stand_ins
 
 pytestmark = pytest.mark.gpu
 

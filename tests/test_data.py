@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tutorial import flights
+
 import dask
 import dask.dataframe as dd
 import pandas as pd
@@ -16,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.books import ROOT
-from tutorial import flights
 
 DATA = ROOT / "data"
 README = (DATA / "README.md").read_text(encoding="utf-8")

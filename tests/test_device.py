@@ -6,9 +6,12 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
+
+from tutorial import device, measure
 
 import numpy as np
 import psutil
@@ -16,8 +19,7 @@ import pytest
 import sklearn.cluster
 from threadpoolctl import threadpool_info
 
-from tests.books import ROOT
-from tutorial import device, measure
+from tests.books import LESSONS, ROOT, code_cells, read
 
 DEVICE, GIB = "notebooks/tutorial/device.py", 2**30
 
@@ -274,6 +276,49 @@ def test_without_shared_memory_workers_cannot_start(machine):
         "DeviceError: Dask cannot start workers: processes share locks in /dev/shm, which is missing or cannot be "
         "written ([Errno 13] Permission denied). In a container, start it with --shm-size=1g."
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken", "port"), [(None, False, 8787), ("7", True, 0), ("9", False, 9)]
+)
+def test_the_dashboard_takes_a_fixed_port_if_it_is_free(monkeypatch, wanted, taken, port):
+    """On loopback; another one where a program has it."""
+    monkeypatch.delenv("TUTORIAL_DASHBOARD_PORT", raising=False)
+    if wanted:
+        monkeypatch.setenv("TUTORIAL_DASHBOARD_PORT", wanted)
+    bound = []
+
+    class Probe(socket.socket):
+        def bind(self, address):
+            bound.append(address)
+            if taken:
+                raise OSError("in use")
+
+    monkeypatch.setattr(device.socket, "socket", Probe)
+    assert device.dashboard_address() == f"127.0.0.1:{port}"
+    assert bound == [("127.0.0.1", int(wanted or 8787))]
+
+
+def test_a_port_that_is_taken_is_left_alone(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("TUTORIAL_DASHBOARD_PORT", str(server.getsockname()[1]))
+        assert device.dashboard_address() == "127.0.0.1:0"
+    assert device.dashboard_address() == f"127.0.0.1:{os.environ['TUTORIAL_DASHBOARD_PORT']}"
+    monkeypatch.setenv("TUTORIAL_DASHBOARD_PORT", "http")
+    with pytest.raises(device.DeviceError, match="is 'http': set it to a port"):
+        device.dashboard_address()
+
+
+@pytest.mark.parametrize("book", LESSONS)
+def test_a_notebook_in_another_python_shows_one_line(book):
+    """The import cell of every notebook, in a Python without Dask (here: whose site-packages are not read)."""
+    cell = code_cells(read(book))[0].source
+    run = "import sys; sys.path.insert(0, 'notebooks')\n" + cell
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", run], cwd=ROOT, capture_output=True, text=True
+    )
+    says = answer.stderr.strip().splitlines()[-1]
+    assert re.match(r"tutorial.device.DeviceError: This is Python .*: it has no dask, ", says)
 
 
 def test_another_python_is_told_in_one_line(tmp_path):

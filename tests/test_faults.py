@@ -1,11 +1,12 @@
 """Planted faults: a wrong result makes the cell fail that claims the right one."""
 
+from tutorial import device
+
 import pytest
 from nbclient.exceptions import CellExecutionError
 
 from tests.books import ROOT, code_cells, read
 from tests.record import run
-from tutorial import device
 
 INTRO = "notebooks/01-Intro_to_Dask.ipynb"
 SOLUTION = "notebooks/05-Challenge_Solution.ipynb"

@@ -1,9 +1,9 @@
 """The CUDA kernels of tutorial.kmeans, around every limit where one hands over to another: labels, sums and counts."""
 
+from tutorial.kmeans import gpu
+
 import numpy as np
 import pytest
-
-from tutorial.kmeans import gpu
 
 pytestmark = pytest.mark.gpu
 

@@ -4,6 +4,13 @@ import pickle
 import re
 import warnings
 
+from tutorial import kmeans
+from tutorial.kmeans import cpu, gpu
+from tutorial.kmeans import step as steps
+from tutorial.kmeans.arrays import to_host
+from tutorial.kmeans.shards import Shards, _share_out
+from tutorial.kmeans.start import scalable_start
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -17,13 +24,6 @@ from dask.distributed import Client, wait
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
-
-from tutorial import kmeans
-from tutorial.kmeans import cpu, gpu
-from tutorial.kmeans import step as steps
-from tutorial.kmeans.arrays import to_host
-from tutorial.kmeans.shards import Shards, _share_out
-from tutorial.kmeans.start import scalable_start
 
 DTYPES = ["float32", "float64"]
 SHAPES = [(1, 3), (2, 1), (2, 5), (3, 20), (17, 9), (64, 40)]  # features, clusters

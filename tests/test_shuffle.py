@@ -2,10 +2,10 @@
 
 import json
 
-import pytest
-
 from tutorial import shuffle
 from tutorial.flights import DATA
+
+import pytest
 
 OPTIONS = ["--rows", "8000", "--method", "tasks", "p2p"]
 

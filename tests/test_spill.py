@@ -2,6 +2,9 @@
 
 from functools import partial
 
+from tutorial import flights
+from tutorial.measure import engine
+
 import dask
 import dask.dataframe as dd
 import pandas as pd
@@ -9,8 +12,6 @@ import pytest
 from dask.distributed import Client, wait
 
 from tests.books import code_cells, read
-from tutorial import flights
-from tutorial.measure import engine
 
 BOOK = "notebooks/02-CuDF_and_Dask.ipynb"
 KEYS = ["origin", "hour", "rain"]

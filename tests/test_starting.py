@@ -5,13 +5,14 @@ import subprocess
 import sys
 import zipfile
 
+from tutorial import flights, measure
+
 import nbformat
 import pytest
 from dask.distributed import Client, LocalCluster
 from nbclient import NotebookClient
 
 from tests.books import LESSONS, ROOT, code_cells, read, texts
-from tutorial import flights, measure
 
 pytestmark = pytest.mark.setup
 

@@ -118,9 +118,9 @@ def test_ignored_outputs(book):
     ignored = [cell for cell in cells if IGNORE in cell.metadata.get("tags", [])]
     assert len(ignored) <= sum(bool(cell.outputs) for cell in cells) / 4
     for cell in ignored:
-        assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cell.source))), (
-            cell.id
-        )
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        named = {getattr(getattr(node, "func", None), "attr", "") for node in nodes}
+        assert "need_disk" in named or any(isinstance(node, ast.Assert) for node in nodes), cell.id
 
 
 @book
@@ -150,10 +150,8 @@ def test_clusters_listen_on_loopback(book):
     ]
     assert starts or book == "notebooks/04-Challenge.ipynb"
     for start in starts:
-        keywords = {
-            keyword.arg: getattr(keyword.value, "value", None) for keyword in start.keywords
-        }
-        assert keywords.get("dashboard_address") == "127.0.0.1:0"
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in start.keywords}
+        assert keywords["dashboard_address"] in ("dashboard_address()", "'127.0.0.1:0'")
 
 
 @book

@@ -8,9 +8,9 @@ def _look_after(shell):
 
     MPLBACKEND=Agg in the shell would show no figure, a matplotlibrc another one.
     """
-    import matplotlib
-
     from tutorial import clusters
+
+    import matplotlib
 
     matplotlib.rcdefaults()
     shell.run_line_magic("matplotlib", "inline")

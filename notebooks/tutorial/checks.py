@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 
+from tutorial.device import GPU, gpus
+
 import dask
 import dask.array as da
 import numpy as np
@@ -20,8 +22,6 @@ from dask.core import flatten
 from dask.distributed import Client, futures_of, wait
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
-
-from tutorial.device import GPU, gpus
 
 if GPU:
     from cuml.dask.cluster import KMeans

@@ -17,12 +17,12 @@ import logging
 import sys
 from pathlib import Path
 
+from tutorial.device import GPU, machine
+from tutorial.measure import seconds
+
 import dask
 import dask.dataframe as dd
 from dask.distributed import Client, wait
-
-from tutorial.device import GPU, machine
-from tutorial.measure import seconds
 
 if GPU:
     import cudf
