@@ -80,10 +80,10 @@ def pip_environment(inherited):
 
 
 def last_line(path):
-    """Return the last line of a text file that says something, shortened."""
+    """Return the last line of a text file that says something, without the list after its colon, shortened."""
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file if line.strip()]
-    return lines[-1][:90] if lines else "starting"
+    return lines[-1].split(": ")[0][:80] if lines else "starting"
 
 
 def state():
