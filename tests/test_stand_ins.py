@@ -10,7 +10,7 @@ from tutorial.cpu_stand_ins import KMeans, LocalCUDACluster
 
 
 def test_kmeans_gives_no_two_tasks_one_name(monkeypatch):
-    """A scheduler that is slow to forget would warn of a task that comes back under its name with other needs."""
+    """A scheduler that is never forgets warns of a task that comes back under its name with other needs."""
     rows = np.random.default_rng(7).uniform(-10, 10, (1000, 2))
     logged = []
     monkeypatch.setattr(logging.getLogger("distributed.scheduler"), "warning", logged.append)
