@@ -2,11 +2,11 @@
 
 import logging
 
+from tutorial.cpu_stand_ins import KMeans, LocalCUDACluster
+
 import dask.array as da
 import numpy as np
 from dask.distributed import Client
-
-from tutorial.cpu_stand_ins import KMeans, LocalCUDACluster
 
 
 def test_kmeans_gives_no_two_tasks_one_name(monkeypatch):

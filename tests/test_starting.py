@@ -38,6 +38,7 @@ def test_a_kernel_that_starts_in_another_folder(book, tmp_path):
 
 LOOK = """
 import matplotlib
+import pandas as pd
 plt.plot([1, 2])
 plt.show()
 print(matplotlib.rcParams["figure.facecolor"])
