@@ -1,9 +1,14 @@
 """What a learner does in JupyterLab: interrupts a cell and runs it again, runs the cell of the cluster twice."""
 
+import logging
 import time
 
+from tutorial import clusters
+
+import dask
 import psutil
 import pytest
+from dask.distributed import Client, LocalCluster
 from jupyter_client.manager import KernelManager
 from nbval.kernel import NbvalKernelspecManager
 
@@ -196,3 +201,22 @@ def test_the_cell_of_the_cluster_runs_twice(book, kernel):
         assert first and len(second) == len(first) and not set(first) & set(second)
     kernel.run(cells["close"])
     assert kernel.left() == (ports, [])
+
+
+def passes(text):
+    """Tell, on a worker, whether its log would write such a line."""
+    logger = logging.getLogger("distributed.worker")
+    return bool(logger.filter(logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None)))
+
+
+def test_a_worker_does_not_report_that_its_cluster_closes():
+    """A heartbeat that finds the scheduler gone would write a traceback below the Finish cell; other lines stay."""
+    with (
+        dask.config.set({"distributed.nanny.preload": ["tutorial.clusters"]}),
+        LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        said = [
+            client.run(passes, text).popitem()[1] for text in (*clusters.CLOSING, "Compute Failed")
+        ]
+    assert said == [False, False, True]

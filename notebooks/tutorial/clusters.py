@@ -6,15 +6,18 @@ run would keep its workers, its ports and its memory until the kernel ends.
 """
 
 import asyncio
+import logging
 import signal
 import threading
 from contextlib import suppress
 from multiprocessing import resource_tracker
 
 import dask
-from dask.distributed import Client, Status
+from dask.distributed import Client, Nanny, Status
 from distributed.deploy.spec import SpecCluster
 
+# a heartbeat between the end of the scheduler and that of the worker
+CLOSING = ("Failed to communicate with scheduler during heartbeat", "Scheduler was unaware of this")
 OPEN = (Status.created, Status.starting, Status.running)
 
 
@@ -27,15 +30,25 @@ def look_after(shell):
     shell.events.register("post_run_cell", _Closer(shell.user_ns))
 
 
-def dask_setup(nanny):
-    """Start the worker of this nanny, and all that follow it, deaf to SIGINT: Dask calls this before it starts one.
+def dask_setup(server):
+    """Prepare a nanny for its worker, or a worker for its end: Dask calls this before it starts either.
 
     A nanny lives in a thread of the kernel, and a process starts with the signals blocked that its parent's thread
-    blocks. So a worker is deaf from its first moment on, that of a LocalCUDACluster, too.
+    blocks. So a worker is deaf to SIGINT from its first moment on, that of a LocalCUDACluster, too. And it loads this
+    module: then its log keeps quiet about a scheduler that is gone, as it is when a cluster closes.
     """
+    if not isinstance(server, Nanny):
+        logging.getLogger("distributed.worker").addFilter(is_no_news)
+        return
+    server.preload = [*server.preload, __name__]
     resource_tracker.ensure_running()  # multiprocessing's helper, deaf by itself, unblocks signals as it starts
     if threading.current_thread() is not threading.main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def is_no_news(record):
+    """Tell whether a worker's log should have a record: not if it says what happens whenever a cluster closes."""
+    return not record.getMessage().startswith(CLOSING)
 
 
 class _Closer:
