@@ -73,9 +73,12 @@ class Cuda:
         name.value = visible()[device]["name"].encode()
         return 0
 
-    def cuDeviceGetUuid_v2(self, uuid, device):
+    def cuDeviceGetUuid(self, uuid, device):
         uuid.raw = bytes.fromhex(visible()[device]["uuid"])
         return 0
+
+    if MACHINE["version"] >= 11040:
+        cuDeviceGetUuid_v2 = cuDeviceGetUuid
 
     def cuDeviceTotalMem_v2(self, memory, device):
         return put(memory, visible()[device]["memory"])

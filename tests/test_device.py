@@ -129,6 +129,12 @@ def test_extra_fits_the_machine(machine, gpus, more, wanted, extra):
         ),
         (
             [A100],
+            older("450.51", 11000),
+            None,
+            "NVIDIA driver 450.51 is too old for RAPIDS 26.10: update it to 535 or newer",
+        ),
+        (
+            [A100],
             {"nvml": False, "version": 11040},
             None,
             "NVIDIA driver of CUDA 11.4 is too old for RAPIDS 26.10: update it to 535 or newer",

@@ -123,7 +123,9 @@ def _probe():
             name, uuid = ctypes.create_string_buffer(256), ctypes.create_string_buffer(16)
             memory = ctypes.c_size_t()
             call("cuDeviceGetName", name, 256, device)
-            call("cuDeviceGetUuid_v2", uuid, device)
+            # drivers before CUDA 11.4 have the first version alone
+            second = hasattr(cuda, "cuDeviceGetUuid_v2")
+            call("cuDeviceGetUuid_v2" if second else "cuDeviceGetUuid", uuid, device)
             call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
             major, minor, integrated = (
                 number("cuDeviceGetAttribute", what, device) for what in (75, 76, 18)
