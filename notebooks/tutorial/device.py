@@ -37,8 +37,8 @@ NVML_LIBRARIES = ("libnvidia-ml.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
 KERNEL_MODULE = "/proc/driver/nvidia/version"
 SIGNS_OF_A_DRIVER = (KERNEL_MODULE, "/dev/nvidiactl", "/dev/dxg")
 OUT_OF_MEMORY, NO_DEVICE = 2, 100  # error codes of the CUDA driver
-# what every notebook imports, on the CPU and on a GPU
 BUSY = 0.8  # of a GPU that is at rest, more is free
+# what every notebook imports, on the CPU and on a GPU
 NEEDS = ("dask", "distributed", "dask_ml", "matplotlib", "numpy", "pandas", "pyarrow", "sklearn")
 
 
@@ -132,11 +132,10 @@ def _probe():
             )
             text = name.value.decode(errors="replace")
             kind = "MIG-" if " MIG " in text else "GPU-"
-            free = _free(ctypes, cuda, device)
-            if (
-                integrated or free is None
-            ):  # unified memory: what the kernel can clear counts as free, too
-                free = _available() if integrated else memory.value
+            # on unified memory, what the kernel can clear counts as free, too
+            free = _available() if integrated else _free(ctypes, cuda, device)
+            if free is None:
+                free = memory.value
             found.append((text, kind + str(UUID(bytes=uuid.raw)), memory.value, min(free, memory.value),
                           float("%d.%d" % (major, minor)), driver, version))  # fmt: skip
         return {"gpus": found}
