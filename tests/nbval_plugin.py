@@ -191,10 +191,11 @@ def footprint(process):
 
 
 def memory_of_others(pid):
-    """Return the MiB in use on each GPU, less what process `pid` itself uses there."""
-    used = {uuid: int(mib) for uuid, mib in smi("--query-gpu=uuid,memory.used")}
+    """Return the MiB in use on each GPU that this run sees, less what process `pid` itself uses there."""
+    seen = {gpu.uuid for gpu in device.gpus()}  # nvidia-smi lists those of other runs, too
+    used = {uuid: int(mib) for uuid, mib in smi("--query-gpu=uuid,memory.used") if uuid in seen}
     for uuid, owner, mib in smi("--query-compute-apps=gpu_uuid,pid,used_memory"):
-        if int(owner) == pid and mib.isdigit():
+        if uuid in used and int(owner) == pid and mib.isdigit():
             used[uuid] -= int(mib)
     return list(used.values())
 

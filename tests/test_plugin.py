@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 
+from tutorial import device
+
 import nbformat
 import pytest
 from nbval.plugin import get_sanitize_patterns
 
+from tests import nbval_plugin
 from tests.books import ROOT, write
 from tests.nbval_plugin import gpu_engines
 
@@ -181,3 +184,18 @@ def test_a_skipped_test_fails_the_run(tmp_path):
     (tmp_path / "test_skipped.py").write_text("import pytest\ndef test_it():\n    pytest.skip()\n")
     answer = pytest_alone(tmp_path / "test_skipped.py")
     assert "1 skipped" in answer.stdout and answer.returncode == 1
+
+
+def test_a_gpu_that_the_run_does_not_see_is_anothers(monkeypatch):
+    """With CUDA_VISIBLE_DEVICES set, another program may fill the other GPU meanwhile."""
+    answers = {
+        "--query-gpu=uuid,memory.used": [["GPU-a", "900"], ["GPU-b", "100"]],
+        "--query-compute-apps=gpu_uuid,pid,used_memory": [
+            ["GPU-a", "8", "900"],
+            ["GPU-b", "7", "60"],
+        ],
+    }
+    seen = device.Gpu("NVIDIA H100", "GPU-b", 1, 1, (9, 0), "580.0", 13000)
+    monkeypatch.setattr(nbval_plugin, "smi", answers.get)
+    monkeypatch.setattr(device, "gpus", lambda: [seen])
+    assert nbval_plugin.memory_of_others(7) == [40]
