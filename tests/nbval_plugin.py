@@ -193,7 +193,10 @@ def footprint(process):
 def memory_of_others(pid):
     """Return the MiB in use on each GPU that this run sees, less what process `pid` itself uses there."""
     seen = {gpu.uuid for gpu in device.gpus()}  # nvidia-smi lists those of other runs, too
-    used = {uuid: int(mib) for uuid, mib in smi("--query-gpu=uuid,memory.used") if uuid in seen}
+    listed = {uuid: int(mib) for uuid, mib in smi("--query-gpu=uuid,memory.used")}
+    used = {
+        uuid: listed[uuid] for uuid in listed if uuid in seen
+    } or listed  # MIG: none by its name
     for uuid, owner, mib in smi("--query-compute-apps=gpu_uuid,pid,used_memory"):
         if uuid in used and int(owner) == pid and mib.isdigit():
             used[uuid] -= int(mib)

@@ -199,3 +199,5 @@ def test_a_gpu_that_the_run_does_not_see_is_anothers(monkeypatch):
     monkeypatch.setattr(nbval_plugin, "smi", answers.get)
     monkeypatch.setattr(device, "gpus", lambda: [seen])
     assert nbval_plugin.memory_of_others(7) == [40]
+    seen.uuid = "MIG-c"  # which is in no line of nvidia-smi: then all GPUs count, as ever
+    assert nbval_plugin.memory_of_others(7) == [900, 40]
