@@ -25,7 +25,9 @@ LESSONS = [
     "notebooks/04-Challenge.ipynb",
     "notebooks/05-Challenge_Solution.ipynb",
 ]
-BOOKS = [HOME, *LESSONS]
+# optional, for whoever wants to know more: notebook -> the lesson that it continues
+DEEPER = {"notebooks/deeper/Moving_and_Spilling.ipynb": LESSONS[1]}
+BOOKS = [HOME, *LESSONS, *DEEPER]
 # What JupyterLab writes, less language_info.version: that is of the machine which saved the notebook last, so none
 # would stay. Whether it is there tells a notebook that JupyterLab saved from one that was recorded.
 METADATA = {
@@ -44,6 +46,7 @@ MAX_BYTES = 2**20
 MACHINE_PATH = re.compile(
     r"(?<![\w.~/:-])/(?:home|root|tmp|Users|work|opt|usr|var|mnt)/[\w.-]+|site-packages"
 )
+PICTURE_DATA = re.compile(r"(?<=data:image/png;)base64,([A-Za-z0-9+/=]+)")  # in HTML: figures.show
 
 
 def read(book):
@@ -91,7 +94,10 @@ def canonical(notebook):
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        metadata = {"tags": tags} if tags else {}
+        if "solution" in tags:  # JupyterLab shows it collapsed
+            metadata["jupyter"] = {"source_hidden": True}
+        cell.metadata = nbformat.from_dict(metadata)
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = nbformat.from_dict({})
@@ -104,7 +110,7 @@ def code_cells(notebook):
 
 
 def texts(outputs):
-    """Yield every text that outputs hold: streams, plain text, HTML, error messages."""
+    """Yield every text that outputs hold: streams, plain text, HTML without its pictures, error messages."""
     for output in outputs:
         if output.output_type == "stream":
             yield output.text
@@ -112,7 +118,7 @@ def texts(outputs):
             yield output.evalue
         else:
             yield from (
-                text
+                PICTURE_DATA.sub("base64,", text)
                 for kind, text in output.data.items()
                 if isinstance(text, str) and "image" not in kind
             )
@@ -124,18 +130,27 @@ def stderr(outputs):
 
 
 def navigation(book):
-    """Return the navigation line of `book` as Markdown: previous, home, the five lessons, next."""
-    number = BOOKS.index(book)
+    """Return the navigation line of `book` as Markdown: previous, home, the five lessons, next.
+
+    A notebook of deeper/ has the lesson that it continues in place of the previous, and no next.
+    """
+    path_of_all = [HOME, *LESSONS]
 
     def link(text, target):
         return f"[{text}]({os.path.relpath(target, Path(book).parent)})"
 
-    parts = [link("← Previous", BOOKS[number - 1])] if number else []
-    parts += [link("Home", HOME) if number else "**Home**"]
+    if book in DEEPER:
+        lesson = DEEPER[book]
+        parts = [link(f"← Notebook {LESSONS.index(lesson) + 1}", lesson)]
+        after = []
+    else:
+        number = path_of_all.index(book)
+        parts = [link("← Previous", path_of_all[number - 1])] if number else []
+        after = [link("Next →", path) for path in path_of_all[number + 1 : number + 2]]
+    parts += ["**Home**" if book == HOME else link("Home", HOME)]
     for lesson, path in enumerate(LESSONS, start=1):
         parts.append(f"**{lesson}**" if path == book else link(str(lesson), path))
-    parts += [link("Next →", BOOKS[number + 1])] if number + 1 < len(BOOKS) else []
-    return " · ".join(parts)
+    return " · ".join([*parts, *after])
 
 
 def faults(book, text):

@@ -29,6 +29,7 @@ from tests.books import ROOT, texts, with_recorded_outputs
 GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\b", re.IGNORECASE)
 DEVICE_LINE = re.compile(r"^(Device: |Mode |Recorded on: ).*$", re.MULTILINE)
 END = "<the end>"  # what the harness makes a kernel write to stderr, after all that the notebook wrote
+RUN = "TUTORIAL_TESTED_NOTEBOOK"  # in the environment of a kernel under test, and of what it starts: whose they are
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -92,7 +93,12 @@ def pytest_sessionfinish(session):
 def start_kernel(collector):
     """Start the kernel of a notebook under test; as in JupyterLab, it shows what its workers write to stderr."""
     del os.environ["PYTEST_CURRENT_TEST"]  # with it, ipykernel leaves the file descriptors alone
-    type(collector).setup(collector)
+    with pytest.MonkeyPatch.context() as patch:
+        # the package is beside the five; those of deeper/ find it where the project is not installed, too
+        patch.setenv("PYTHONPATH", str(ROOT / "notebooks"), prepend=os.pathsep)
+        collector.mark = f"{os.getpid()} {collector.path}"
+        patch.setenv(RUN, collector.mark)
+        type(collector).setup(collector)
     collector.stderr = keep_stderr(collector.kernel)
 
 
@@ -190,6 +196,25 @@ def footprint(process):
     return listeners(process), workers, memory_of_others(process.pid) if device.GPU else []
 
 
+def left_on_gpus(pid, mark):
+    """Return which processes of a notebook use a GPU, its kernel `pid` apart; None where nvidia-smi lists no kernel.
+
+    In a container, nvidia-smi may list no process, or give those of the host other numbers.
+    """
+    users = {int(owner) for (owner,) in smi("--query-compute-apps=pid")}
+    if pid not in users:
+        return None
+    return sorted(user for user in users - {pid} if mark_of(user) == mark)
+
+
+def mark_of(pid):
+    """Return which notebook under test a process belongs to, or None."""
+    try:
+        return psutil.Process(pid).environ().get(RUN)
+    except psutil.Error:  # it has ended, or is another user's
+        return None
+
+
 def memory_of_others(pid):
     """Return the MiB in use on each GPU that this run sees, less what process `pid` itself uses there."""
     seen = {gpu.uuid for gpu in device.gpus()}  # nvidia-smi lists those of other runs, too
@@ -222,9 +247,14 @@ class NothingLeft(pytest.Item):
         written = take_stderr(self.parent)
         assert not written, f"the kernel has written to stderr:\n{written}"
         before_ports, _, before_memory = self.parent.before
-        ports, workers, memory = footprint(kernel_process(self.parent))
+        kernel = kernel_process(self.parent)
+        ports, workers, memory = footprint(kernel)
         assert not workers, f"worker processes left: {workers}"
         assert not ports - before_ports, f"ports left open: {sorted(ports - before_ports)}"
+        left = left_on_gpus(kernel.pid, self.parent.mark) if device.GPU else []
+        assert not left, f"processes left on a GPU: {left}"
+        if left is not None:  # other programs may use the GPUs meanwhile
+            return
         grown = [now - then for now, then in zip(memory, before_memory, strict=True)]
         assert max(grown, default=0) <= SPARE_MIB, (
             f"GPU memory left in use by other processes: {grown} MiB"

@@ -7,6 +7,7 @@ is given: committed outputs come from a GPU. Exit status 1 if a notebook failed 
 """
 
 import base64
+import os
 import sys
 import time
 
@@ -41,11 +42,10 @@ def run(notebook, folder, timeout=300):
 
 
 def picture(notebook):
-    """Return README's picture, PNG bytes, from the recorded notebook that draws it."""
+    """Return README's picture, PNG bytes, from the recorded notebook that draws it: from plt.show or figures.show."""
     [cell] = [cell for cell in code_cells(notebook) if cell.id == PICTURE_CELL]
-    [png] = [
-        output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
-    ]
+    data = [output.data for output in cell.outputs if "data" in output]
+    [png] = [each["image/png"] for each in data if "image/png" in each]
     return base64.b64decode(png)
 
 
@@ -80,6 +80,9 @@ def main(arguments):
         )
         return 1
     books = [argument for argument in arguments if argument != "--force"] or BOOKS
+    # for the notebooks of deeper/, which the package is not beside, where the project is not installed
+    inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "notebooks"), *inherited])
     recorded = [record(book) for book in books]
     return 0 if all(recorded) else 1
 

@@ -134,6 +134,9 @@ def test_one_core_says_what_was_recorded(runs):
 def test_cores_decide_nothing_but_speed():
     """What cells ask the number of cores for: threads that run or copy, processes; never how data are cut."""
     asked = {
-        cell.id for book in BOOKS for cell in code_cells(read(book)) if "CPU_COUNT" in cell.source
+        cell.id
+        for book in BOOKS
+        for cell in code_cells(read(book))
+        if "CPU_COUNT" in cell.source or "cores()" in cell.source
     }
-    assert asked == {"imports", "dask-ml-fit", "assert-threads", "in-a-row", "measure-pandas"}
+    assert asked == {"imports", "dask-ml-fit", "assert-threads", "in-a-row", "time-dask"}

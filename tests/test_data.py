@@ -383,3 +383,18 @@ def test_path_is_absolute_and_needs_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", code]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert shown.stdout.splitlines() == [str(DATA / "weather.parquet"), "none"]
+
+
+@pytest.mark.parametrize(
+    "numbers", [[6], [6, 7, 8], [6, 7] * 5, [6, 7, 6], [*range(12)] * 2 + [0, 0, 3]]
+)
+def test_months_come_as_often_as_they_are_named(numbers):
+    names = sorted((ROOT / "data" / "flights").iterdir())
+    paths = [str(names[number]) for number in numbers]
+    expected = pd.concat([pd.read_parquet(path, columns=["hour", "arr_delay"]) for path in paths])
+    found = flights.months(pd, paths, ["hour", "arr_delay"])
+    assert found.index.equals(pd.RangeIndex(len(expected)))
+    by = ["hour", "arr_delay"]
+    pd.testing.assert_frame_equal(
+        found.sort_values(by, ignore_index=True), expected.sort_values(by, ignore_index=True)
+    )

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 
 from tutorial import device, measure
@@ -19,7 +20,7 @@ import pytest
 import sklearn.cluster
 from threadpoolctl import threadpool_info
 
-from tests.books import LESSONS, ROOT, code_cells, read
+from tests.books import DEEPER, LESSONS, ROOT, code_cells, read
 
 DEVICE, GIB = "notebooks/tutorial/device.py", 2**30
 
@@ -284,6 +285,35 @@ def test_without_shared_memory_workers_cannot_start(machine):
     )
 
 
+def test_the_mode_of_another_choice(machine):
+    """What START_HERE shows: nothing changes for the process that asks."""
+    assert names(machine, "[device.mode_with('cpu')]", gpus=[H100]) == [
+        "Mode      CPU: TUTORIAL_DEVICE=cpu"
+    ]
+    assert names(machine, "[device.mode_with('gpu')]")[0].startswith(
+        "DeviceError: TUTORIAL_DEVICE=gpu, but no"
+    )
+
+
+def test_the_versions_are_those_of_the_pins():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pinned = re.findall(r'^    "[^"]+==[^"]+",', text.split("[project.optional")[0], re.MULTILINE)
+    assert device.check_versions() == f"Pinned packages: {len(pinned)}, all as recorded"
+
+
+def test_other_versions_are_named(monkeypatch):
+    """All of them in one line; a pin that ends in .* allows what begins so, and 3.0 does not allow 3.01."""
+    real = metadata.version
+    others = {"dask": "2020.1", "pandas": "3.01.2", "numpy": "2.4.60", "matplotlib": "3.11.99"}
+    monkeypatch.setattr(metadata, "version", lambda name: others.get(name) or real(name))
+    with pytest.raises(device.DeviceError) as raised:
+        device.check_versions()
+    says = str(raised.value)
+    assert re.findall(r"(\w+) (\S+) \((\S+) is expected\)", says) == [
+        ("dask", "2020.1", "2026.7.1"), ("numpy", "2.4.60", "2.4.6"), ("pandas", "3.01.2", "3.0.*")]  # fmt: skip
+    assert "make lab" in says and len(says.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "taken", "port"), [(None, False, 8787), ("7", True, 0), ("9", False, 9)]
 )
@@ -315,7 +345,7 @@ def test_a_port_that_is_taken_is_left_alone(monkeypatch):
         device.dashboard_address()
 
 
-@pytest.mark.parametrize("book", LESSONS)
+@pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
 def test_a_notebook_in_another_python_shows_one_line(book):
     """The import cell of every notebook, in a Python without Dask (here: whose site-packages are not read)."""
     cell = code_cells(read(book))[0].source

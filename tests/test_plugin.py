@@ -1,5 +1,6 @@
 """The house checks that run with nbval catch what they are for, and the sanitizers replace what they should."""
 
+import os
 import re
 import subprocess
 import sys
@@ -173,11 +174,58 @@ def test_every_sanitizer_rule_is_read():
     ],
 )
 def test_sanitizers(raw, clean):
+    assert sanitized(raw) == clean
+
+
+def sanitized(text):
+    """Return what nbval compares of an output."""
     for regex, replacement in get_sanitize_patterns(
         (ROOT / "tests" / "sanitize.cfg").read_text(encoding="utf-8")
     ):
-        raw = re.sub(regex, replacement, raw)
-    assert raw == clean
+        text = re.sub(regex, replacement, text)
+    return text
+
+
+@pytest.mark.parametrize(
+    "figure",
+    ["0.951", "12", "1,234,567", "-3.5", "1e-05", "1.2e+06", "   7.25", "98 %", "98%", "2.04 s"]
+    + ["13 ms", "4.5 µs", "8 ns", "3 min", "79 GiB", "512 B", "1.5 GB/s", "67 TFLOP/s", "2e-05 s"],
+)
+def test_a_figure_behind_about_is_hidden(figure):
+    """The figure and its unit, and nothing else: the words and the figures around them are compared."""
+    for behind in ("", ", of 8 rows", " of 8 rows", ".", "; 7 workers", "\n12 rows", "\n"):
+        assert sanitized(f"5 fits ≈ {figure}{behind}") == f"5 fits ≈ FIGURE{behind}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("rows ≈ 2 samples", "rows ≈ FIGURE samples"),  # a word that begins like a unit
+        ("≈ 3 Bytes, 4 sets", "≈ FIGURE Bytes, 4 sets"),
+        ("≈ 3 GB/row", "≈ FIGURE GB/row"),  # another unit than that of the rule
+        ("≈ 2.1 times", "≈ FIGURE times"),
+        ("≈ 1, 2, 3", "≈ FIGURE, 2, 3"),  # one sign, one figure
+        ("≈ 0.5 and ≈ 0.7", "≈ FIGURE and ≈ FIGURE"),
+        ("≈ 12\nGiB", "≈ FIGURE\nGiB"),
+        ("≈\n12", "≈\n12"),
+        ("≈ nan", "≈ nan"),
+        ("≈ inf s", "≈ inf s"),
+        ("≈ several", "≈ several"),
+        ("0.951 is the score", "0.951 is the score"),
+    ],
+)
+def test_about_hides_no_more_than_a_figure(raw, clean):
+    assert sanitized(raw) == clean
+
+
+def test_what_stands_beside_a_figure_is_compared(verdicts):
+    cells = [
+        ("print('ROC AUC ≈ 0.951 of 8 rows')", "ROC AUC ≈ 0.87 of 8 rows\n"),
+        ("print('ROC AUC ≈ 0.951 of 8 rows')", "ROC AUC ≈ 0.951 of 9 rows\n"),
+        ("print('ROC AUC ≈ nan')", "ROC AUC ≈ 0.951\n"),
+    ]
+    assert verdicts(cells) == {
+        "Cell 0": True, "Cell 1": False, "Cell 2": False, "nothing is left": True}  # fmt: skip
 
 
 def test_a_skipped_test_fails_the_run(tmp_path):
@@ -201,3 +249,23 @@ def test_a_gpu_that_the_run_does_not_see_is_anothers(monkeypatch):
     assert nbval_plugin.memory_of_others(7) == [40]
     seen.uuid = "MIG-c"  # which is in no line of nvidia-smi: then all GPUs count, as ever
     assert nbval_plugin.memory_of_others(7) == [900, 40]
+
+
+def test_a_process_left_on_a_gpu_is_found_beside_those_of_others(monkeypatch):
+    """Another notebook's workers, and other programs, may use the GPUs while this one is tested."""
+    wait = [sys.executable, "-c", "input()"]
+    marks = {"this one": "1 a.ipynb", "another": "2 b.ipynb", "a program": None}
+    users = {}
+    for name, mark in marks.items():
+        environment = {**os.environ, nbval_plugin.RUN: mark or ""}
+        users[name] = subprocess.Popen(wait, stdin=subprocess.PIPE, env=environment)
+    try:
+        pids = {name: user.pid for name, user in users.items()}
+        answer = [[str(pid)] for pid in [*pids.values(), os.getpid(), 2**22 + 1]]
+        monkeypatch.setattr(nbval_plugin, "smi", lambda query: answer)
+        assert nbval_plugin.left_on_gpus(os.getpid(), "1 a.ipynb") == [pids["this one"]]
+        assert nbval_plugin.left_on_gpus(os.getpid(), "3 c.ipynb") == []
+        assert nbval_plugin.left_on_gpus(pids["another"] + 2**22, "1 a.ipynb") is None
+    finally:
+        for user in users.values():
+            user.communicate(b"\n")

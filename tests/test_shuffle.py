@@ -7,15 +7,15 @@ from tutorial.flights import DATA
 
 import pytest
 
-OPTIONS = ["--rows", "8000", "--method", "tasks", "p2p"]
+OPTIONS = ["--rows", "8000", "--protocol", "tcp", "tcp", "--method", "tasks", "p2p"]
 
 
-def test_it_prints_and_records_a_line_for_each_method(tmp_path, capsys):
+def test_it_prints_and_records_a_line_for_each_protocol_and_method(tmp_path, capsys):
     file = tmp_path / "here.json"
     shuffle.main([*OPTIONS, "--record", str(file)])
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     recorded = json.loads(file.read_text(encoding="utf-8"))
-    assert [line["method"] for line in printed] == ["tasks", "p2p"]
+    assert [line["method"] for line in printed] == ["tasks", "p2p"] * 2
     assert recorded["measurements"] == [
         {key: value for key, value in line.items() if key != "ran_on"} for line in printed
     ]
@@ -34,7 +34,7 @@ def test_figures_of_two_machines_are_not_mixed(tmp_path):
 
 
 def test_the_recorded_shuffle_is_ten_times_faster_than_the_default():
-    """Dask's default is p2p over TCP; tasks over UCX is what notebook 2 recommends on GPUs with NVLink."""
+    """Dask's default is p2p over TCP; tasks over UCX is what Moving_and_Spilling shows on GPUs with NVLink."""
     recorded = json.loads((DATA / "shuffle-two-devices.json").read_text(encoding="utf-8"))
     assert "2 x" in recorded["ran_on"] and "cudf" in recorded["ran_on"]
     took = {

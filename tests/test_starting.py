@@ -4,15 +4,22 @@ import os
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
-from tutorial import flights, measure
+from tutorial import clusters, device, flights, measure
 
 import nbformat
+import numpy as np
 import pytest
 from dask.distributed import Client, LocalCluster
 from nbclient import NotebookClient
 
-from tests.books import LESSONS, ROOT, code_cells, read, texts
+from tests.books import DEEPER, LESSONS, ROOT, code_cells, read, texts
+
+if device.GPU:
+    from dask_cuda import LocalCUDACluster
+else:
+    from tutorial.cpu_stand_ins import LocalCUDACluster
 
 pytestmark = pytest.mark.setup
 
@@ -24,7 +31,7 @@ def opening(book):
     return nbformat.v4.new_notebook(cells=[imports, nbformat.v4.new_code_cell(look)])
 
 
-@pytest.mark.parametrize("book", LESSONS)
+@pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
 def test_a_kernel_that_starts_in_another_folder(book, tmp_path):
     """As papermill's or VS Code's does: the folder of the shell or of the workspace, not of the notebook."""
     notebook = opening(book)
@@ -112,3 +119,29 @@ def test_the_wheel_holds_the_package(tmp_path):
         check=True,
     )
     assert packed == set(listed.stdout.split()) and any(name.endswith(".cu") for name in packed)
+    assert "tutorial/style.mplstyle" in packed
+
+
+def test_the_workers_of_a_cluster_introduce_themselves():
+    """START_HERE shows it."""
+    with LocalCUDACluster(dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        rows = clusters.introduce(client)
+        processes = {str(process) for process in client.run(os.getpid).values()}
+    assert [number for number, _, _ in rows] == list(range(len(rows)))
+    assert {process for _, _, process in rows} == processes
+    names = {name for _, name, _ in rows}
+    assert len(names) == len(rows) if device.GPU else names == {"the processor"}
+
+
+def test_a_worker_names_its_gpu(monkeypatch):
+    """On a made-up one: what CuPy says, once it has added a few numbers."""
+    runtime = SimpleNamespace(getDeviceProperties=lambda number: {"name": b"NVIDIA H100"})
+    cuda = SimpleNamespace(
+        runtime=runtime, Device=lambda number: SimpleNamespace(pci_bus_id="0000:4B:00.0")
+    )
+    cupy = SimpleNamespace(arange=np.arange, cuda=cuda)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert clusters._introduce(True) == ("NVIDIA H100, PCI bus 0000:4B:00.0", os.getpid())
+    cupy.arange = np.ones
+    with pytest.raises(RuntimeError, match="does not add up"):
+        clusters._introduce(True)

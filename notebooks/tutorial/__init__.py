@@ -1,6 +1,9 @@
 """What the notebooks import. It holds no lesson."""
 
 import sys
+from pathlib import Path
+
+STYLE = Path(__file__).with_name("style.mplstyle")  # how the notebooks' plots look
 
 
 def _look_after(shell):
@@ -10,10 +13,11 @@ def _look_after(shell):
     """
     from tutorial import clusters
 
-    import matplotlib
+    import matplotlib.style
 
     matplotlib.rcdefaults()
     shell.run_line_magic("matplotlib", "inline")
+    matplotlib.style.use(STYLE)
     clusters.look_after(shell)
 
 

@@ -1,5 +1,7 @@
 """What the kernel of a notebook does for its clusters: it keeps the workers at an interrupt, and closes a lost cluster.
 
+`introduce` lets the workers of a cluster say who they are.
+
 Jupyter interrupts a kernel with SIGINT, and sends it to all processes that the kernel has started: Dask's workers would
 end, and the next cell would wait for them. And a cell that starts a cluster may be run twice: the cluster of the first
 run would keep its workers, its ports and its memory until the kernel ends.
@@ -7,10 +9,13 @@ run would keep its workers, its ports and its memory until the kernel ends.
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from contextlib import suppress
 from multiprocessing import resource_tracker
+
+from tutorial import device
 
 import dask
 from dask.distributed import Client, Nanny, Status
@@ -49,6 +54,27 @@ def dask_setup(server):
 def is_no_news(record):
     """Tell whether a worker's log should have a record: not if it says what happens whenever a cluster closes."""
     return not record.getMessage().startswith(CLOSING)
+
+
+def introduce(client):
+    """Return a row for each worker of a client: its number, its device as the worker itself names it, its process.
+
+    On a GPU each worker adds a few numbers first, so that a row means that its GPU computes.
+    """
+    answers = client.run(_introduce, device.GPU).values()
+    return [[number, name, str(process)] for number, (name, process) in enumerate(answers)]
+
+
+def _introduce(on_gpu):
+    """Return the name of this worker's device and the number of its process."""
+    if not on_gpu:
+        return "the processor", os.getpid()
+    import cupy
+
+    if int(cupy.arange(5).sum()) != 10:
+        raise RuntimeError("this worker's GPU does not add up 0, 1, 2, 3, 4")
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return f"{name}, PCI bus {cupy.cuda.Device(0).pci_bus_id}", os.getpid()
 
 
 class _Closer:

@@ -49,7 +49,8 @@ class LocalCUDACluster(LocalCluster):
 
     A capped pool that spills (rmm_maximum_pool_size in bytes, enable_cudf_spill) becomes Dask's own spilling: results
     that a worker holds beyond the cap go to its folder on disk, which ends with it. The process's memory is not looked
-    at. A pool has no counterpart otherwise, nor have the statistics: a worker's `data` keeps its own.
+    at. A pool has no counterpart otherwise, nor have the statistics: a worker's `data` keeps its own. pre_import names
+    modules that a worker loads at its start, as dask_cudf to know the size of a cuDF frame: none is needed here.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LocalCUDACluster(LocalCluster):
         enable_cudf_spill=False,
         cudf_spill_stats=0,
         protocol="tcp",
+        pre_import=None,
     ):
         settings, limit = {"distributed.scheduler.active-memory-manager.start": False}, {}
         if rmm_maximum_pool_size and enable_cudf_spill:

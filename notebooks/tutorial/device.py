@@ -38,6 +38,7 @@ KERNEL_MODULE = "/proc/driver/nvidia/version"
 SIGNS_OF_A_DRIVER = (KERNEL_MODULE, "/dev/nvidiactl", "/dev/dxg")
 OUT_OF_MEMORY, NO_DEVICE = 2, 100  # error codes of the CUDA driver
 BUSY = 0.8  # of a GPU that is at rest, more is free
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 # what every notebook imports, on the CPU and on a GPU
 NEEDS = ("dask", "distributed", "dask_ml", "matplotlib", "numpy", "pandas", "pyarrow", "sklearn")
 
@@ -455,6 +456,45 @@ def report():
     lines.append("Mode      %s" % ("GPU: the cells run on RAPIDS" if on_gpu else "CPU: " + why_cpu))
     lines.append("Versions  " + machine().split("; ", 1)[1])
     return "\n".join(lines)
+
+
+def check_versions():
+    """Return a line that says that the pinned packages are installed as the notebooks were recorded with.
+
+    The pins are those of pyproject.toml with ==. Raises DeviceError, which names each package that differs.
+    """
+    import tomllib
+
+    with open(str(PYPROJECT), "rb") as file:
+        pins = [pin.split("==") for pin in tomllib.load(file)["project"]["dependencies"]]
+    others, same = [], 0
+    for package, pinned in (pin for pin in pins if len(pin) == 2):
+        name = package.split("[")[0]
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed = "nothing"
+        fits = installed.startswith(pinned[:-1]) if pinned.endswith(".*") else installed == pinned
+        same += fits
+        if not fits:
+            others.append("%s %s (%s is expected)" % (name, installed, pinned))
+    if others:
+        raise DeviceError(
+            "Installed is %s. The notebooks may print something else than their text says. "
+            "`make lab` installs the versions that they were recorded with." % ", ".join(others)
+        )
+    return "Pinned packages: %d, all as recorded" % same
+
+
+def mode_with(value):
+    """Return the line `Mode` of the report as it would be with TUTORIAL_DEVICE set to `value`."""
+    environment = dict(os.environ, TUTORIAL_DEVICE=value)
+    command = [sys.executable, os.path.abspath(__file__)]
+    answer = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    lines = (answer.stdout + answer.stderr).decode(errors="replace").splitlines()
+    return next(line for line in lines if line.startswith(("Mode", "DeviceError")))
 
 
 def main(arguments):

@@ -60,18 +60,23 @@ def rows_that_fill(share, row_bytes, otherwise):
 def seconds(call, repeat=1):
     """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished.
 
-    What earlier calls left is collected first: Dask would take a result that is still held for the new one.
+    What earlier calls left is collected before each: Dask would take a result that is still held for the new one.
     """
     # what computes on a GPU has loaded CuPy; to ask for all of RAPIDS would load it in every worker that is timed
     synchronize = _synchronize if device.wanted() != "cpu" and "cupy" in sys.modules else bool
     times = []
-    for _ in range(repeat):
-        _collect()
-        synchronize()
-        start = time.perf_counter()
-        call()
-        synchronize()
-        times.append(time.perf_counter() - start)
+    _collect()
+    gc.freeze()  # what is alive now need not be looked through again before each repeat
+    try:
+        for _ in range(repeat):
+            _collect()
+            synchronize()
+            start = time.perf_counter()
+            call()
+            synchronize()
+            times.append(time.perf_counter() - start)
+    finally:
+        gc.unfreeze()
     return statistics.median(times)
 
 

@@ -1,12 +1,12 @@
-"""Time a shuffle between this machine's workers, with one protocol and one or more shuffle methods.
+"""Time a shuffle between this machine's workers, with one or more protocols and shuffle methods.
 
-    python -m tutorial.shuffle --protocol ucx --method tasks --rows 80000000
+    python -m tutorial.shuffle --protocol tcp ucx --method tasks --rows 80000000
     python -m tutorial.shuffle --protocol tcp --method tasks p2p --rows 20000000 --record data/shuffle-two-devices.json
 
-Starts a cluster of its own, in a process of its own, because a protocol belongs to a cluster. Every row (24 bytes) gets
-a place by the hash of its key. For each method it prints one line of JSON: seconds of the first shuffle, seconds of a
-warm one (median of three), protocol, method, rows, bytes, n_workers, and the hardware and versions it ran on. --record
-adds the measurements to a file: {"ran_on": hardware and versions, "measurements": [one per line printed]}.
+Starts a cluster for each protocol, in a process of its own, because a protocol belongs to a cluster. Every row (24
+bytes) gets a place by the hash of its key. For each it prints one line of JSON: seconds of the first shuffle, seconds
+of a warm one (median of three), protocol, method, rows, bytes, n_workers, and the hardware and versions it ran on.
+--record adds the measurements to a file: {"ran_on": hardware and versions, "measurements": [one per line printed]}.
 
 UCX listens on every network interface: use it on a network that you trust.
 """
@@ -107,13 +107,15 @@ def record(file, measurements):
 def main(arguments=None):
     """Measure, print, and record what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--protocol", choices=["tcp", "ucx"], default="tcp")
+    parser.add_argument("--protocol", choices=["tcp", "ucx"], nargs="+", default=["tcp"])
     parser.add_argument("--method", choices=["tasks", "p2p"], nargs="+", default=["tasks"])
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--record", metavar="FILE", help="add the measurements to this file")
     options = parser.parse_args(arguments)
     logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)  # p2p announces each shuffle
-    measurements = run(options.protocol, options.method, options.rows)
+    measurements = []
+    for protocol in options.protocol:
+        measurements += run(protocol, options.method, options.rows)
     ran_on = machine()
     for measurement in measurements:
         print(json.dumps({**measurement, "ran_on": ran_on}), flush=True)
