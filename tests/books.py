@@ -49,6 +49,11 @@ MACHINE_PATH = re.compile(
 PICTURE_DATA = re.compile(r"(?<=data:image/png;)base64,([A-Za-z0-9+/=]+)")  # in HTML: figures.show
 
 
+def python_path():
+    """Return PYTHONPATH with the package first: for deeper/, which it is not beside, where it is not installed."""
+    return os.pathsep.join(filter(None, [str(ROOT / "notebooks"), os.environ.get("PYTHONPATH")]))
+
+
 def read(book):
     """Return the notebook `book` (a path below the root) as nbformat 4.5, with its recorded outputs."""
     notebook = nbformat.read(ROOT / book, as_version=4)

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from tests.books import ROOT, texts, with_recorded_outputs
+from tests.books import ROOT, python_path, texts, with_recorded_outputs
 
 # allowed on the line that names the device, and on one that says where figures were recorded; nowhere else in an
 # output of a CPU run
@@ -94,8 +94,7 @@ def start_kernel(collector):
     """Start the kernel of a notebook under test; as in JupyterLab, it shows what its workers write to stderr."""
     del os.environ["PYTEST_CURRENT_TEST"]  # with it, ipykernel leaves the file descriptors alone
     with pytest.MonkeyPatch.context() as patch:
-        # the package is beside the five; those of deeper/ find it where the project is not installed, too
-        patch.setenv("PYTHONPATH", str(ROOT / "notebooks"), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", python_path())
         collector.mark = f"{os.getpid()} {collector.path}"
         patch.setenv(RUN, collector.mark)
         type(collector).setup(collector)

@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from tests.books import BOOKS, ROOT, code_cells, read, stderr, write
+from tests.books import BOOKS, ROOT, code_cells, python_path, read, stderr, write
 
 # README's picture: the figure that a cell of a notebook drew when it was recorded
 PICTURE, PICTURE_BOOK, PICTURE_CELL = (
@@ -80,9 +80,7 @@ def main(arguments):
         )
         return 1
     books = [argument for argument in arguments if argument != "--force"] or BOOKS
-    # for the notebooks of deeper/, which the package is not beside, where the project is not installed
-    inherited = [path for path in [os.environ.get("PYTHONPATH")] if path]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "notebooks"), *inherited])
+    os.environ["PYTHONPATH"] = python_path()
     recorded = [record(book) for book in books]
     return 0 if all(recorded) else 1
 

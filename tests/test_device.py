@@ -1,6 +1,7 @@
 """The device switch and the set-up, against machines of every kind: each bad one gets one clear line."""
 
 import ast
+import gc
 import json
 import os
 import platform
@@ -500,3 +501,15 @@ def test_the_threads_of_the_fastest_call_are_the_best(monkeypatch):
 
         assert measure.best_threads(took) == best
     assert {1, before} <= set(tried) and threads_now() == before
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_clock_leaves_what_the_caller_has_frozen(keep):
+    """Notebook 5 freezes what is loaded, so that collections between timings get short."""
+    try:
+        if keep:
+            gc.freeze()
+        measure.seconds(int, repeat=2)
+        assert (gc.get_freeze_count() > 0) == keep
+    finally:
+        gc.unfreeze()

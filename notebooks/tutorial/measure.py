@@ -66,7 +66,9 @@ def seconds(call, repeat=1):
     synchronize = _synchronize if device.wanted() != "cpu" and "cupy" in sys.modules else bool
     times = []
     _collect()
-    gc.freeze()  # what is alive now need not be looked through again before each repeat
+    frozen = gc.get_freeze_count()  # by the caller, who wants it to stay so
+    if not frozen:
+        gc.freeze()  # what is alive now need not be looked through again before each repeat
     try:
         for _ in range(repeat):
             _collect()
@@ -76,7 +78,8 @@ def seconds(call, repeat=1):
             synchronize()
             times.append(time.perf_counter() - start)
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
     return statistics.median(times)
 
 
