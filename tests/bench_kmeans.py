@@ -170,7 +170,7 @@ def fit_scikit_learn(n, d, k, dtype, client, devices, iterations):
     options = {"n_init": 1, "max_iter": iterations, "tol": 0, "algorithm": "lloyd"}
     model = sklearn.cluster.KMeans(k, init=init, **options)
     few = sklearn.cluster.KMeans(k, init=init, **options | {"max_iter": 2})
-    threads = measure.best_threads(lambda: few.fit(X), repeat=1)
+    threads = measure.best_threads(lambda: few.fit(X))
 
     def fit():
         with threadpool_limits(threads):
@@ -502,7 +502,7 @@ def test_step(benchmark, monkeypatch, shape, engine):
         if engine == "flash-kmeans":
             info["settings"] = flash_settings(X, centers)
         else:
-            threads = measure.best_threads(lambda: fit(2), repeat=1)
+            threads = measure.best_threads(lambda: fit(2))
             info["settings"] = {"threads": threads}
             stack.enter_context(threadpool_limits(threads))
         fit(2)

@@ -26,7 +26,12 @@ LESSONS = [
     "notebooks/05-Challenge_Solution.ipynb",
 ]
 # optional, for whoever wants to know more: notebook -> the lesson that it continues
-DEEPER = {"notebooks/deeper/Moving_and_Spilling.ipynb": LESSONS[1]}
+DEEPER = {
+    "notebooks/deeper/Moving_and_Spilling.ipynb": LESSONS[1],
+    "notebooks/deeper/Late_Flights.ipynb": LESSONS[2],
+    "notebooks/deeper/KMeans_by_Hand.ipynb": LESSONS[4],
+    "notebooks/deeper/KMeans_at_the_Limit.ipynb": LESSONS[4],
+}
 BOOKS = [HOME, *LESSONS, *DEEPER]
 # What JupyterLab writes, less language_info.version: that is of the machine which saved the notebook last, so none
 # would stay. Whether it is there tells a notebook that JupyterLab saved from one that was recorded.

@@ -3,6 +3,8 @@
 import types
 
 from tutorial import checks, device
+from tutorial.checks import challenge
+from tutorial.checks.core import flat
 
 import dask
 import dask.array as da
@@ -337,7 +339,7 @@ WRONG = {
         "labels are only names",
     ),
     "score: equal labels, matched": (
-        lambda w: scored(w, checks.share_of_equal(w.true, w.found)),
+        lambda w: scored(w, challenge.share_of_equal(w.true, w.found)),
         "after matching their names",
     ),
     "score: kmeans.score": (lambda w: scored(w, w.kmeans.score(w.X)), "minus the inertia"),
@@ -405,7 +407,7 @@ def test_to_do(world):
 
 def test_the_start_finds_all_groups(world):
     """Dask-ML's seeded start follows the chunks: at one a worker, each fit here ends in the best optimum."""
-    best, inertia = checks.lloyd(asnumpy(world.X.compute()), CENTERS)
+    best, inertia = challenge.lloyd(asnumpy(world.X.compute()), CENTERS)
     for kmeans in (world.kmeans, world.frame_kmeans):
         assert float(kmeans.inertia_) == pytest.approx(inertia, rel=1e-4)
 
@@ -422,4 +424,4 @@ def test_estimators_answer_in_kind(world):
         assert distances.shape == (N, 5)
         assert -model.score(X) == pytest.approx((distances.min(axis=1) ** 2).sum(), rel=1e-6)
         assert float(model.inertia_) == pytest.approx(-model.score(X), rel=1e-6)
-        assert np.array_equal(checks.flat(model.predict(X)), distances.argmin(axis=1))
+        assert np.array_equal(flat(model.predict(X)), distances.argmin(axis=1))

@@ -2,8 +2,8 @@
 
 import re
 
-from tutorial import flights
 from tutorial.device import GPU
+from tutorial import flights
 
 import dask
 import dask.dataframe as dd

@@ -492,7 +492,7 @@ def test_the_threads_of_the_fastest_call_are_the_best(monkeypatch):
     """Whatever number that is; and afterwards as many are allowed as before."""
     sklearn.cluster.KMeans(1, n_init=1).fit(np.zeros((300, 1)))  # loads OpenMP
     before, tried = threads_now(), []
-    monkeypatch.setattr(measure, "seconds", lambda call, repeat: call())
+    monkeypatch.setattr(measure, "seconds", lambda call, repeat=1: call())
     for best in {1, before}:
 
         def took(best=best):

@@ -12,10 +12,9 @@ INTRO = "notebooks/01-Intro_to_Dask.ipynb"
 SOLUTION = "notebooks/05-Challenge_Solution.ipynb"
 FAULTS = {
     "Dask-ML left on one thread": (
-        SOLUTION, "dask-ml-fit", 'scheduler="threads"', 'scheduler="synchronous"', "assert-threads"),
+        SOLUTION, "dask-ml-fit", '"scheduler": "threads"', '"scheduler": "synchronous"', "dask-ml-fit"),
     "Dask-ML left on the cluster's client": (
-        SOLUTION, "dask-ml-fit", 'dask.config.set(scheduler="threads", pool=one_each), ', "",
-        "assert-threads"),
+        SOLUTION, "dask-ml-fit", "dask.config.set(all_cores), ", "", "dask-ml-fit"),
     "labels swapped": (
         SOLUTION, "mnmg-predict", "predict(X)", "predict(X).map_blocks(lambda part: part[::-1])",
         "assert-agreement"),
@@ -24,7 +23,7 @@ if len(device.gpus()) != 1 or not device.GPU:  # a lone worker holds everything,
     FAULTS |= {
         "one worker holds all points": (SOLUTION, "make-data", "n_parts=n_workers", "n_parts=1", "assert-distributed"),
         "one worker holds the array": (
-            INTRO, "persist-measure", "X.persist()", "client.persist(X, workers=workers[:1])", "assert-distributed"),
+            INTRO, "describe-array", "X.persist()", "client.persist(X, workers=workers[:1])", "show-persist"),
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What every notebook keeps: names, links, navigation, shape, tags, honest outputs."""
 
 import ast
+import os
 import re
 import statistics
 
@@ -17,7 +18,6 @@ IGNORE = "nbval-ignore-output"
 TAGS = {IGNORE, "solution", "step-cluster", "step-data", "step-fit", "step-predict", "step-score"}
 # cells of a notebook, and of its objectives and its recap the bullets: the most of each; three have two halves
 MOST = dict.fromkeys((*LESSONS, *DEEPER), (60, 5))
-MOST |= dict.fromkeys((*LESSONS[1:3], LESSONS[4]), (126, 7))
 WORDS = 1800  # of prose in a notebook of deeper/, at most
 LINK = re.compile(r"\]\(([^)]+)\)")
 # a measured figure: a number with a unit of time, or a ratio
@@ -29,9 +29,11 @@ book = pytest.mark.parametrize("book", BOOKS)
 lesson = pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
 deeper = pytest.mark.parametrize("book", DEEPER)
 # the notebooks that keep what DESIGN.md asks of one: the list grows as they are rebuilt
-REBUILT = [LESSONS[1], *DEEPER]
+REBUILT = [*LESSONS, *DEEPER]
 MIDDLE = 7  # lines of the code cell in the middle; to come down towards 4
 rebuilt = pytest.mark.parametrize("book", REBUILT)
+# passes on a GPU and shows a CPU's outputs until it is recorded there; README and START_HERE say so
+TO_RECORD = ["notebooks/deeper/Late_Flights.ipynb"]
 
 
 def made_up(cells):
@@ -76,6 +78,38 @@ def test_links_lead_somewhere(book):
         target for target in local if not ((ROOT / book).parent / target.split("#")[0]).is_file()
     ]
     assert not missing
+    for target, heading in (target.split("#") for target in local if "#" in target):
+        path = ((ROOT / book).parent / target).resolve().relative_to(ROOT)
+        headings = re.findall(r"^#+ (.*)", "\n".join(markdown(path)), re.MULTILINE)
+        assert heading in [each.replace(" ", "-") for each in headings]
+
+
+def glossary():
+    """Return the words that START_HERE's glossary explains."""
+    [cell] = [cell for cell in read(HOME).cells if cell.id == "glossary"]
+    return re.findall(r"^\| (?!Word \||---)([^|]+?) \|", cell.source, re.MULTILINE)
+
+
+def uses(book, word):
+    """Yield the lines of a notebook's text that use a word: not in headings, pictures, code or targets of links."""
+    for text in markdown(book)[1:-1]:
+        for line in text.splitlines():
+            shown = re.sub(r"!\[[^]]*\]\([^)]*\)|`[^`]*`", "", line)
+            plain = re.sub(r"\]\([^)]*\)", "]", shown)
+            if not line.startswith("#") and re.search(
+                rf"(?<![-\w]){re.escape(word)}(s|e?d)?\b", plain, re.IGNORECASE
+            ):
+                yield line
+
+
+@pytest.mark.parametrize("word", glossary())
+def test_a_word_of_the_glossary_leads_there_from_its_first_use(word):
+    """In the order in which the notebooks are read: the five, then the deeper ones."""
+    path, line = next((path, line) for path in [*LESSONS, *DEEPER] for line in uses(path, word))
+    target = os.path.relpath(ROOT / HOME, (ROOT / path).parent) + "#Glossary"
+    assert re.search(
+        rf"\[{re.escape(word)}(s|e?d)?\]\({re.escape(target)}\)", line, re.IGNORECASE
+    ), f"{path}: {line}"
 
 
 @lesson
@@ -111,7 +145,7 @@ def test_cell_sizes(book):
     }
     assert statistics.median(lines.values()) <= 8
     words = [len(text.split()) for text in markdown(book)[1:-1]]
-    assert 20 <= statistics.median(words) <= 60
+    assert 20 <= statistics.median(words) <= (75 if book in DEEPER else 60)
 
 
 def words(notebook):
@@ -125,12 +159,15 @@ def lines(cell):
     return sum(bool(line.strip()) for line in cell.source.splitlines())
 
 
-def exercises(notebook):
-    """Return for each heading "### Exercise N" the code cells between it and the next text, in order."""
+def exercises(notebook, kinds="Exercise"):
+    """Return for each heading "### Exercise N" the code cells between it and the next text, in order.
+
+    With kinds="Exercise|Step" also for each heading "### Step N", a step of the challenge: its solution is notebook 05.
+    """
     found, inside = [], False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            inside = re.match(r"### Exercise \d+: ", cell.source)
+            inside = re.match(rf"### (?:{kinds}) \d+: ", cell.source)
             found += [[]] if inside else []
         elif inside:
             found[-1].append(cell)
@@ -168,13 +205,14 @@ def minutes(notebook):
     """Return how many minutes a notebook takes a learner.
 
     A minute for each 180 words, a minute for each code cell that is more than set-up, and five minutes for each
-    exercise, which are those of its cells as well.
+    exercise and each step of the challenge, which are those of its cells as well.
     """
-    practised = {cell.id for cells in exercises(notebook) for cell in cells}
+    tasks = exercises(notebook, "Exercise|Step")
+    practised = {cell.id for cells in tasks for cell in cells}
     run = [
         cell for cell in code_cells(notebook) if cell.id not in practised and not is_set_up(cell)
     ]
-    return words(notebook) / 180 + len(run) + 5 * len(exercises(notebook))
+    return words(notebook) / 180 + len(run) + 5 * len(tasks)
 
 
 def named_minutes(book):
@@ -208,11 +246,13 @@ def test_code_cells_are_short(book):
 
 @rebuilt
 def test_exercises(book):
-    """Three or more: a stub, a check, and a collapsed solution that is checked by the same name. They are numbered."""
+    """Three or more, with the steps of the challenge, which notebook 05 solves. Each exercise has a number, a stub, a
+    check, and a collapsed solution that is checked by the same name.
+    """
     notebook = read(book)
     headings = re.findall(r"^### Exercise (\d+): ", "\n".join(markdown(book)), re.MULTILINE)
     assert headings == [str(number) for number in range(1, len(headings) + 1)]
-    assert len(headings) >= 3
+    assert len(exercises(notebook, "Exercise|Step")) >= 3
     names = []
     for cells in exercises(notebook):
         *work, tried, solution = cells
@@ -227,7 +267,7 @@ def test_exercises(book):
 
 
 def test_minutes_are_counted():
-    """A made-up notebook: two minutes of words, two cells that are more than set-up, an exercise."""
+    """A made-up notebook: two minutes of words, two cells that are more than set-up, an exercise, a step."""
     markdown_cell, code_cell = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     notebook = nbformat.v4.new_notebook(
         cells=[
@@ -242,13 +282,16 @@ def test_minutes_are_counted():
             code_cell('check("add", 2)', metadata={"tags": ["solution"]}),
             markdown_cell("..."),
             code_cell("2 + 2"),
+            markdown_cell("### Step 1: subtract"),
+            code_cell("difference = ..."),
+            code_cell("check_difference(difference)"),
             code_cell("client.close()\ncluster.close()"),
             code_cell("print(ran_on())"),
             markdown_cell("navigation"),
         ]
     )
-    assert words(notebook) == 362
-    assert minutes(notebook) == pytest.approx(362 / 180 + 2 + 5)
+    assert words(notebook) == 366
+    assert minutes(notebook) == pytest.approx(366 / 180 + 2 + 5 + 5)
     [cells] = exercises(notebook)
     assert has_stub(cells[0]) and not has_stub(cells[1])
     assert check_calls(cells[1]) == check_calls(cells[2]) == ["add"]
@@ -363,9 +406,10 @@ def test_no_measured_figure_in_prose(book):
 
 @book
 def test_outputs_come_from_a_gpu(book):
-    """Committed outputs name their hardware and versions at the end, and the hardware is a GPU."""
+    """Committed outputs name their hardware and versions at the end, and the hardware is a GPU; but for TO_RECORD."""
     ran_on = "".join(texts(code_cells(read(book))[-1].outputs))
-    assert re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
+    from_a_gpu = re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
+    assert bool(from_a_gpu) == (book not in TO_RECORD)
 
 
 def without_a_bound(notebook):

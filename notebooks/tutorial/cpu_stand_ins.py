@@ -103,9 +103,21 @@ class KMeans(dask_ml.cluster.KMeans):
     X: Dask array or Dask DataFrame of shape (n_samples, n_features). Like cuML's, it starts from scalable k-means++,
     and what it returns after a fit to a DataFrame is a Dask DataFrame or Series, after a fit to an array a Dask array.
     As many candidates as cuML draws, twice the clusters in each of five rounds, of which Dask-ML by itself draws two.
+
+    device_buffer_samples and init_size tell cuML how to stream rows from the host through the GPU. They have no effect
+    here: there is no GPU to stream to, and Dask-ML goes from chunk to chunk anyway.
     """
 
-    def __init__(self, n_clusters=8, init="k-means||", max_iter=300, tol=1e-4, random_state=None):
+    def __init__(
+        self,
+        n_clusters=8,
+        init="k-means||",
+        max_iter=300,
+        tol=1e-4,
+        random_state=None,
+        device_buffer_samples=0,
+        init_size=0,
+    ):
         super().__init__(
             n_clusters=n_clusters,
             init=init,
@@ -115,6 +127,7 @@ class KMeans(dask_ml.cluster.KMeans):
             oversampling_factor=2 * n_clusters,
             init_max_iter=5,
         )
+        self.device_buffer_samples, self.init_size = device_buffer_samples, init_size
 
     @_unfused
     def fit(self, X):

@@ -112,7 +112,7 @@ def share_bars(axes, groups, shares, counts):
     for group, share, count in zip(groups, shares, counts, strict=True):
         test = binomtest(round(share * count), count)
         low, high = test.proportion_ci(method="wilson")
-        axes.plot([group, group], [100 * low, 100 * high], color="black", linewidth=1.5)
+        axes.vlines(group, 100 * low, 100 * high, color="black", linewidth=1.5)
         axes.text(
             group,
             1,

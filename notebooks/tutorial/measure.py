@@ -3,7 +3,9 @@
 from tutorial.measure import engine, rows_that_fill, seconds
 """
 
+import functools
 import gc
+import math
 import statistics
 import sys
 import threading
@@ -83,10 +85,46 @@ def seconds(call, repeat=1):
     return statistics.median(times)
 
 
-def best_threads(call, repeat=3):
+def warm_seconds(call):
+    """Return the median wall-clock seconds of three calls of `call()`, after one to warm up."""
+    call()
+    return seconds(call, repeat=3)
+
+
+def one_thread_each(most):
+    """Return a pool for Dask's threaded scheduler: a thread for each core, `most` at most.
+
+    Each task keeps to its thread: OpenMP starts no others. How many cores there are decides nothing but the speed.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dask.system import CPU_COUNT
+    from threadpoolctl import threadpool_limits
+
+    return ThreadPoolExecutor(
+        min(most, CPU_COUNT), initializer=threadpool_limits, initargs=(1, "openmp")
+    )
+
+
+def crossing(first, second):
+    """Return the rows from which `second` is faster than `first`, or None where the order does not turn that way.
+
+    first, second: {rows: seconds}. Between two sizes the curves are taken as straight on logarithmic axes. Where the
+    order turns more than once, the first time counts.
+    """
+    common = sorted(set(first) & set(second))
+    lead = [math.log(first[n] / second[n]) for n in common]
+    for m, n, before, after in zip(common, common[1:], lead, lead[1:], strict=False):
+        if before < 0 <= after:
+            return m * (n / m) ** (before / (before - after))
+    return None
+
+
+def best_threads(call):
     """Return with how many threads a call takes the least time: 1, 2, 4, ..., or as many as it would take by itself.
 
-    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and the median of `repeat` calls.
+    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and then one; of short calls, whose
+    times vary more, the median of three.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -94,9 +132,44 @@ def best_threads(call, repeat=3):
     most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
     for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
         with threadpool_limits(threads):
-            call()
+            repeat = 1 if seconds(call) > 0.1 else 3
             took[threads] = seconds(call, repeat)
     return min(took, key=took.get)
+
+
+def fit_seconds(estimator, data, repeat=3):
+    """Return the median wall-clock seconds of `repeat` fits of an estimator to data, warm.
+
+    A fit to a NumPy array gets the number of threads that suits it best.
+    """
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    def fit():
+        estimator.fit(data)
+
+    fit()
+    threads = best_threads(fit) if isinstance(data, np.ndarray) else None
+    with threadpool_limits(threads):
+        return seconds(fit, repeat)
+
+
+def fit_curve(model, place, sizes, right, tune=False):
+    """Return {rows: seconds of a warm fit} of a model, the median of three fits for each of the sizes.
+
+    place(n) puts n rows where the model wants them. right(model, n) judges the fit that warms up; AssertionError where
+    it says no. tune: give the fit the number of threads with which it takes the least time.
+    """
+    from threadpoolctl import threadpool_limits
+
+    times = {}
+    for n in sizes:
+        fit = functools.partial(model.fit, place(n))
+        fit()  # warm up
+        assert right(model, n), f"{n:,} rows: a fit is wrong"
+        with threadpool_limits(best_threads(fit) if tune else None):
+            times[n] = seconds(fit, repeat=3)
+    return times
 
 
 def _collect():

@@ -1,31 +1,24 @@
-"""The checks of all exercises, and of the challenge: one for each step of multi-node multi-GPU k-means.
+"""The checks of notebook 4: k-means by hand, and the five steps of multi-node multi-GPU k-means.
 
-Each check takes what the step has made and returns a Check: to do while a value is still `...`, wrong with a hint, or
-solved. None of them raises on a wrong answer, so that the notebook runs to its end whatever has been filled in.
-
-A check does not ask how an answer came about. It brings rows and labels to this process (16 MB at a million rows) and
+A step is not asked how it came about. Its check brings rows and labels to this process (16 MB at a million rows) and
 compares them, in NumPy, with what a right answer must have. So arrays and DataFrames, `predict` and `fit_predict` and
 any seed are all right.
 """
 
 import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
 
-from tutorial import flights
 from tutorial.device import GPU, gpus
+from tutorial.checks.core import flat, host, kind, squared_distances, step
 
 import dask
 import dask.array as da
-import dask.dataframe
 import numpy as np
-import pandas as pd
+import sklearn.cluster
 from dask.core import flatten
-from dask.distributed import Client, Future, default_client, futures_of, wait
+from dask.distributed import Client, futures_of, wait
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
+from threadpoolctl import threadpool_limits
 
 if GPU:
     from cuml.dask.cluster import KMeans
@@ -33,84 +26,6 @@ if GPU:
     from dask_cuda import LocalCUDACluster
 else:
     from tutorial.cpu_stand_ins import KMeans, LocalCUDACluster, asnumpy
-
-STEPS = ("cluster", "data", "fit", "predict", "score")
-
-
-@dataclass
-class Check:
-    """The answer to one step: its name, its state ("to do", "wrong" or "solved"), and what to say about it."""
-
-    step: str
-    state: str
-    says: str
-
-    def __repr__(self):
-        if self.step not in STEPS:
-            return f"{self.state.capitalize()}: {self.says}"
-        return f"Step {STEPS.index(self.step) + 1} of {len(STEPS)}, {self.step}: {self.state}. {self.says}"
-
-
-CHECKS = {}  # name of an exercise -> its check
-
-
-def check(name, *answers):
-    """Return the Check of an exercise: to do while an answer is `...`, wrong with a hint, or solved."""
-    if name not in CHECKS:
-        raise KeyError(f"There is no exercise {name!r}. There are: {', '.join(sorted(CHECKS))}.")
-    return CHECKS[name](*answers)
-
-
-def step(name: str, to_do: str) -> Callable:
-    """Turn a function that returns a hint, or None where all is well, into a check of the step `name`.
-
-    The check is "to do", and says `to_do`, while an argument is still `...`. A value of a kind that the function did
-    not expect is wrong as well, with its error as the hint.
-    """
-
-    def decorate(find_fault):
-        @wraps(find_fault)
-        def check(*arguments):
-            if any(argument is ... for argument in arguments):
-                return Check(name, "to do", to_do)
-            try:
-                hint = find_fault(*arguments)
-            except Exception as error:  # whatever a learner has put there
-                hint = f"The check stopped with {type(error).__name__}: {error}"
-            return (
-                Check(name, "wrong", hint)
-                if hint
-                else Check(name, "solved", find_fault.__doc__.splitlines()[0])
-            )
-
-        CHECKS[name] = check
-        return check
-
-    return decorate
-
-
-def host(collection):
-    """Return an array or frame, Dask's or not, on a GPU or not, as a NumPy array in this process."""
-    (here,) = dask.compute(collection)
-    return np.asarray(asnumpy(getattr(here, "values", here)))
-
-
-def flat(collection):
-    """Return labels as `host` does; those that come as the one column of a table are one-dimensional too."""
-    here = host(collection)
-    return here.ravel() if here.ndim == 2 and here.shape[1] == 1 else here
-
-
-def kind(thing):
-    """Name the type of `thing` for a hint."""
-    if isinstance(thing, type):
-        return f"the class {thing.__name__} itself"
-    return f"of type {type(thing).__name__}"
-
-
-def squared_distances(rows, points):
-    """Return the squared distance from each of the rows (n, d) to each of the points (k, d), as (n, k)."""
-    return ((rows[:, None] - points[None]) ** 2).sum(axis=2)
 
 
 @step("cluster", "Start a LocalCUDACluster as `cluster` and connect a Client to it as `client`.")
@@ -236,7 +151,7 @@ def fault_of_groups(points, truth, centers, cluster_std):
     return None
 
 
-@step("fit", "Fit the distributed KMeans to `X`, with 5 clusters and a seed, as `kmeans`.")
+@step("fit", "Fit the distributed KMeans to `X`, with `n_clusters` and a seed, as `kmeans`.")
 def check_fit(kmeans, X, centers):
     """Every centroid is where Lloyd's iterations on X come to rest.
 
@@ -395,221 +310,69 @@ def summary(*checks):
     return f"{len(checks) - len(open_steps)} of {len(checks)} steps solved; next: {open_steps[0]}"
 
 
-def _n_workers():
-    return len(default_client().scheduler_info(n_workers=-1)["workers"])
-
-
-@step("submit-and-wait", "store the eight results in `results`, in order.")
-def check_submitted(results):
-    """`result()` waits. Submit everything first, and then ask for the results."""
-    if not isinstance(results, (list, tuple)):
-        return f"`results` is {kind(results)}: a list of eight results is needed."
-    if any(isinstance(each, Future) for each in results):
-        return "`results` holds futures: gather their results."
-    if [number for number, *_ in results] != list(range(8)):
-        return "The results should be those of job(0) to job(7), in this order."
-    began, ended = zip(*(times for _, *times in results), strict=True)
-    together = sum(
-        b < e for b in began for e in ended
-    )  # 8 * 9 / 2 where each waits for the one before
-    if _n_workers() > 1 and together <= 36:
-        return (
-            "No two jobs ran at the same time. Does a line wait before the next job is submitted?"
-        )
-
-
-@step("which-failed", "store the place of the future that failed in `failed`.")
-def check_failed(futures, failed):
-    """The scheduler knows how each task ended; no result had to come here."""
-    wrong = [number for number, future in enumerate(futures) if future.status == "error"]
-    if isinstance(failed, Future):
-        return "`failed` is a future: its place in the list is wanted."
-    if failed in (wrong, tuple(wrong), set(wrong)):
-        return None
-    return None if [failed] == wrong else f"{failed!r} is not it. Look for the status 'error'."
-
-
-@step("fewer-chunks", "make `fewer` of `scattered`, four chunks for each worker.")
-def check_fewer(scattered, fewer):
-    """`rechunk` only changes the plan. Better still is to choose the chunks where the array is made."""
-    if not isinstance(fewer, da.Array):
-        return f"`fewer` is {kind(fewer)}: a Dask array is needed."
-    if fewer.shape != scattered.shape or fewer.dtype != scattered.dtype:
-        return "`fewer` should have the shape and the type of `scattered`."
-    workers = _n_workers()
-    if fewer.npartitions != 4 * workers:
-        return f"`fewer` has {fewer.npartitions} chunks; {workers} worker(s) make {4 * workers}."
-    if not np.array_equal(host(fewer), host(scattered)):
-        return "`fewer` should hold the same numbers, in the same order."
-
-
-@step("three-numbers", "store the smallest number, the largest and the mean in `answer`.")
-def check_three(X, answer):
-    """`dask.compute` merges the plans: each chunk is read once for all three."""
-    if isinstance(answer, da.Array) or any(isinstance(each, da.Array) for each in answer):
-        return "The answer is still lazy: compute all three in one call."
-    if len(answer) != 3:
-        return f"Three numbers are needed, there are {len(answer)}."
-    right = [float(each) for each in dask.compute(X.min(), X.max(), X.mean())]
-    if not np.allclose([float(each) for each in answer], right, rtol=1e-6, atol=1e-9):
-        return "The numbers are not those of `X`, in the order smallest, largest, mean."
-
-
-def _flights(*months):
-    """Return months of flights (1 to 12) as one pandas DataFrame."""
-    paths = [flights.path(f"flights/2013-{month:02}") for month in months]
-    return pd.concat(map(pd.read_parquet, paths), ignore_index=True)
-
-
-@step("late-by-airport", "store the share of late flights of each airport in `shares`.")
-def check_late(shares):
-    """Dropping the flights without an arrival first gives one answer in every library."""
-    if hasattr(shares, "compute"):
-        shares = shares.compute()
-    if hasattr(shares, "to_pandas"):
-        shares = shares.to_pandas()
-    if isinstance(shares, pd.DataFrame) and "origin" in shares:
-        shares = shares.set_index("origin")
-    if isinstance(shares, pd.DataFrame) and shares.shape[1] == 1:
-        shares = shares.iloc[:, 0]
-    if not isinstance(shares, (pd.Series, dict)):
-        return f"`shares` is {kind(shares)}: a series with a share for each airport is needed."
-    found = {airport: float(share) for airport, share in dict(shares).items()}
-    july = _flights(7)
-    late, arrived = july["arr_delay"] > 15, july["arr_delay"].notna()
-    airports = july["origin"]
-    if set(found) != set(airports):
-        return f"A share is needed for each of {', '.join(sorted(set(airports)))}."
-
-    def gives(right):
-        return all(np.isclose(found[airport], right[airport], atol=1e-4) for airport in found)
-
-    if gives(100 * late[arrived].groupby(airports[arrived]).mean()):
-        return None
-    if gives(late.groupby(airports).mean()):
-        return "Flights without an arrival count as not late here. Drop them first."
-    if not gives(late[arrived].groupby(airports[arrived]).mean()):
-        return (
-            "These are not the shares of flights with `arr_delay` over 15 among those that arrived."
-        )
-
-
-@step("two-months", "make `summer` of `ddf`, the flights of July and August in two partitions.")
-def check_summer(summer):
-    """Partitions are months here, so the two can be taken as they are."""
-    if not hasattr(summer, "npartitions") or not hasattr(summer, "columns"):
-        return f"`summer` is {kind(summer)}: a Dask frame is needed."
-    if "month" not in summer.columns:
-        summer = summer.reset_index()
-    found = summer["month"].to_backend("pandas").compute().value_counts().to_dict()
-    right = _flights(7, 8)["month"].value_counts().to_dict()
-    if set(found) != set(right):
-        return f"`summer` holds the months {sorted(found)}; partitions are counted from 0."
-    if found != right:
-        return "Some flights of July and August are missing in `summer`, or doubled."
-    if summer.npartitions > 2:
-        return (
-            f"The flights are right, and `summer` reads {summer.npartitions} partitions: take two."
-        )
-
-
-@step("worst-route", "store the route with the largest share of late flights in `worst`.")
-def check_route(worst):
-    """A bound on n first, then the largest share: without it, a handful of flights would win."""
-    year = _flights(*range(1, 13)).dropna(subset=["arr_delay"])
-    late = (year["arr_delay"] > 15).groupby([year["origin"], year["dest"]]).agg(["mean", "size"])
-    if isinstance(worst, str):
-        worst = tuple(re.findall(r"[A-Z]{3}", worst))
+@step("where-stuck", "store how many true centres will have a centroid nearby in `answer`.")
+def check_stuck(points, truth, start, answer):
+    """Two centroids in one group cut it in two. One centroid for two groups lies between them."""
     try:
-        worst = tuple(str(airport) for airport in worst)
-    except TypeError:
-        worst = ()
-    if len(worst) != 2 or worst not in late.index:
-        return "A pair of airports is needed, such as ('JFK', 'LAX'), of a route that was flown."
-    if late.loc[worst, "size"] < 365:
-        return f"This route had only {late.loc[worst, 'size']} flights: leave out what has fewer than 365."
-    if worst != late[late["size"] >= 365]["mean"].idxmax():
-        return f"{late.loc[worst, 'mean']:.1%} of its flights were late: another has more."
-
-
-@step("no-row-moves", "store the lazy join of `homes` and `prices` in `joined`.")
-def check_unmoved(homes, prices, joined):
-    """A frame of one partition is sent to the rows. They stay in their partitions."""
-    if not isinstance(joined, dask.dataframe.DataFrame):
-        return f"`joined` is {kind(joined)}: a Dask DataFrame is needed, the join itself."
-    missing = {*homes.columns, *prices.columns} - {*joined.columns}
-    if missing:
-        return f"`joined` has no column {', '.join(sorted(missing))}."
-    columns = ["ride", "home", "price"]
-    parts = [joined.partitions[n][columns] for n in range(joined.npartitions)]
-    parts = [host(part.astype("float64").fillna(-1)) for part in dask.compute(*parts)]
-    rows = np.concatenate(parts)
-    if len(rows) != len(homes):
-        return f"`joined` has {len(rows):,} rows, `homes` has {len(homes):,}: how='left' keeps all."
-    whole = homes.merge(prices.repartition(npartitions=1), on="key", how="left")[columns]
-    right = host(whole.astype("float64").fillna(-1))  # NaN equals no NaN
-    by_ride = [each[np.argsort(each[:, 0])] for each in (rows, right)]
-    if not np.array_equal(*by_ride):
-        return "Some rides have another price than `prices` gives their key: join on the key."
-    numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    moved = np.mean(rows[:, 1] != numbers)
-    if moved > 0:
-        return f"{moved:.0%} of the rows of `homes` have moved. How many partitions has `prices`?"
-
-
-def kept(uses, room):
-    """Return which names are in a memory with room for `room` of them, after `uses`: last used, last out."""
-    inside = []
-    for name in uses:
-        inside = [other for other in inside if other != name] + [name]
-        inside = inside[-room:]
-    return set(inside)
-
-
-def oldest_out(uses, room):
-    """Return the same where the one that came in first leaves first, however often it was used since."""
-    inside = []
-    for name in uses:
-        if name not in inside:
-            inside = [*inside, name][-room:]
-    return set(inside)
-
-
-@step("who-stays", "store the letters of the three partitions in `answer`, in any order.")
-def check_stays(uses, answer):
-    """Each use makes a partition the newest. The one that was used longest ago leaves."""
-    if not isinstance(answer, (str, list, tuple, set, frozenset)):
-        return f"`answer` is {kind(answer)}: three letters are needed, such as 'ABC'."
-    letters = [letter for letter in "".join(answer).upper() if letter not in " ,"]
-    strange = set(letters) - set(uses)
-    if strange:
-        return f"There is no partition {', '.join(sorted(strange))}."
-    if set(letters) == kept(uses, 3):
+        number = float(answer)
+    except (TypeError, ValueError):
+        return f"`answer` is {kind(answer)}: a whole number from 0 to {len(truth)} is needed."
+    if number not in range(len(truth) + 1):
+        return f"There are {len(truth)} true centres: {number:g} of them cannot be."
+    ended, _ = lloyd(points, start)
+    found = int((squared_distances(truth, ended).min(axis=1) < 0.5**2).sum())
+    started = len(set(squared_distances(start, truth).argmin(axis=1)))
+    if number == found:
         return None
-    if len(set(letters)) != 3:
-        return f"There is room for three partitions, and after {len(uses)} uses it is full."
-    if set(letters) == oldest_out(uses, 3):
-        return "That is the memory if the partition that came in first left first. Which was used longest ago?"
-    return "Write down, after each use, the three letters in the order of their last use."
+    if number == len(truth):
+        return (
+            f"The loop does not find all of them. {started} of the {len(truth)} groups have a starting point: what "
+            "happens in the others?"
+        )
+    if number == started:
+        return (
+            f"Right, {started} groups have a starting point. But where does a centroid come to rest that two groups "
+            "share? And two centroids that share one group?"
+        )
+    return (
+        "Look at each group in turn. Is one starting point the nearest to all of its points, and to no point of "
+        "another group? Then that centroid comes to rest at its centre."
+    )
 
 
-@step("slim-types", "store `part` with smaller types in `slim`.")
-def check_slim(part, slim):
-    """Smaller types cost nothing to use, and nothing has to spill. Choose them where the frame is made."""
-    if dask.is_dask_collection(slim):
-        (slim,) = dask.compute(slim)
-    if not hasattr(slim, "columns"):
-        return f"`slim` is {kind(slim)}: a DataFrame is needed."
-    if [*slim.columns] != [*part.columns] or len(slim) != len(part):
-        return "`slim` should have the columns and the rows of `part`."
-    for name in part.columns:
-        found, right = (host(frame[name].astype("float64")) for frame in (slim, part))
-        if not np.array_equal(found, right):
-            return (
-                f"`{name}` has other values than before: its numbers go from {right.min():.0f} to "
-                f"{right.max():.0f}, and {slim[name].dtype} does not hold them all."
-            )
-    size = int(slim.memory_usage(index=False).sum()) / len(slim)
-    if size > 8:
-        types = ", ".join(f"{name} {slim[name].dtype}" for name in slim.columns)
-        return f"A row takes {size:.1f} bytes ({types}); at most 8 are asked for."
+@step("how-many", "store the inertia for 1 to 8 clusters, eight numbers, in `inertias`.")
+def check_inertias(points, inertias):
+    """The inertia falls with every further cluster, so the smallest one says nothing about the number of groups."""
+    if isinstance(inertias, dict):
+        inertias = [inertias[number] for number in sorted(inertias)]
+    listed = inertias if isinstance(inertias, (list, tuple)) else host(inertias)
+    found = np.array([float(each) for each in listed])
+    if len(found) != 8:
+        return (
+            f"`inertias` has {len(found)} numbers: one for each of 1, 2, ..., 8 clusters is needed."
+        )
+    with threadpool_limits(1):  # the points are too few for more
+        fits = [
+            sklearn.cluster.KMeans(number, n_init=10, random_state=0).fit(points)
+            for number in range(1, 9)
+        ]
+    best = np.array([fit.inertia_ for fit in fits])
+    ratio = found / best
+    if ((ratio > 0.98) & (ratio < 1.15)).all():
+        return None
+    if (found < 0).any():
+        return "An inertia is a sum of squares, and some of yours are negative: `score` gives minus the inertia."
+    if np.allclose(found * len(points), best, rtol=0.15):
+        return "These are means over the points: the inertia is their sum."
+    if np.allclose(found[:-1], best[1:], rtol=0.15):
+        return "The first of yours is the inertia for 2 clusters: begin with 1."
+    worst = int(np.abs(np.log(np.maximum(ratio, 1e-9))).argmax())
+    if ratio[worst] > 1:
+        return (
+            f"With {worst + 1} cluster(s), yours is {ratio[worst]:.2f} times what the best of ten starts gives. Did "
+            "that fit end in a local optimum? Keep the best of ten."
+        )
+    return (
+        f"With {worst + 1} cluster(s), yours is {ratio[worst]:.2g} times what the best of ten starts gives: too small. "
+        "The inertia is the sum of the squared distances to the nearest centroid."
+    )
