@@ -503,6 +503,15 @@ def test_the_threads_of_the_fastest_call_are_the_best(monkeypatch):
     assert {1, before} <= set(tried) and threads_now() == before
 
 
+def test_timings_within_timings_thaw_nothing():
+    """The outermost does, when it is done."""
+    with measure.settled():
+        frozen = gc.get_freeze_count()
+        measure.seconds(int, repeat=2)
+        assert gc.get_freeze_count() == frozen > 0
+    assert gc.get_freeze_count() == 0
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_clock_leaves_what_the_caller_has_frozen(keep):
     """Notebook 5 freezes what is loaded, so that collections between timings get short."""

@@ -3,6 +3,7 @@
 from tutorial.measure import engine, rows_that_fill, seconds
 """
 
+import contextlib
 import functools
 import gc
 import math
@@ -59,6 +60,23 @@ def rows_that_fill(share, row_bytes, otherwise):
     return int(share * min(gpu.free for gpu in device.gpus()) / row_bytes) // 1000 * 1000
 
 
+@contextlib.contextmanager
+def settled():
+    """Collect garbage, and leave what is alive then out of later collections, so that those between timings are short.
+
+    Of timings within timings, the outermost does so. What the caller has frozen stays frozen.
+    """
+    _collect()
+    frozen = gc.get_freeze_count()
+    if not frozen:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
+
+
 def seconds(call, repeat=1):
     """Return the median wall-clock seconds of `repeat` calls of `call()`, each until the GPU has finished.
 
@@ -67,11 +85,7 @@ def seconds(call, repeat=1):
     # what computes on a GPU has loaded CuPy; to ask for all of RAPIDS would load it in every worker that is timed
     synchronize = _synchronize if device.wanted() != "cpu" and "cupy" in sys.modules else bool
     times = []
-    _collect()
-    frozen = gc.get_freeze_count()  # by the caller, who wants it to stay so
-    if not frozen:
-        gc.freeze()  # what is alive now need not be looked through again before each repeat
-    try:
+    with settled():
         for _ in range(repeat):
             _collect()
             synchronize()
@@ -79,9 +93,6 @@ def seconds(call, repeat=1):
             call()
             synchronize()
             times.append(time.perf_counter() - start)
-    finally:
-        if not frozen:
-            gc.unfreeze()
     return statistics.median(times)
 
 
@@ -130,10 +141,11 @@ def best_threads(call):
 
     call()  # loads the libraries
     most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
-    for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
-        with threadpool_limits(threads):
-            repeat = 1 if seconds(call) > 0.1 else 3
-            took[threads] = seconds(call, repeat)
+    with settled():
+        for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
+            with threadpool_limits(threads):
+                repeat = 1 if seconds(call) > 0.1 else 3
+                took[threads] = seconds(call, repeat)
     return min(took, key=took.get)
 
 
@@ -149,9 +161,10 @@ def fit_seconds(estimator, data, repeat=3):
         estimator.fit(data)
 
     fit()
-    threads = best_threads(fit) if isinstance(data, np.ndarray) else None
-    with threadpool_limits(threads):
-        return seconds(fit, repeat)
+    with settled():
+        threads = best_threads(fit) if isinstance(data, np.ndarray) else None
+        with threadpool_limits(threads):
+            return seconds(fit, repeat)
 
 
 def fit_curve(model, place, sizes, right, tune=False):
@@ -167,7 +180,7 @@ def fit_curve(model, place, sizes, right, tune=False):
         fit = functools.partial(model.fit, place(n))
         fit()  # warm up
         assert right(model, n), f"{n:,} rows: a fit is wrong"
-        with threadpool_limits(best_threads(fit) if tune else None):
+        with settled(), threadpool_limits(best_threads(fit) if tune else None):
             times[n] = seconds(fit, repeat=3)
     return times
 
