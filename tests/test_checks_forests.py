@@ -126,13 +126,3 @@ def test_fair_speed_up(answer, says):
     names = {}
     exec(stub.source, names)  # the seconds that the notebook gives
     assert repr(check("fair-speed-up", names["timings"], answer)).startswith(says)
-
-
-def test_the_notebook_asks_for_these():
-    """Each exercise has a stub, a check before the solution, and a solution that is checked."""
-    sources = {cell.id: cell for cell in code_cells(read(BOOK))}
-    for name in ("hold-out", "depth", "claim"):
-        assert "= ..." in sources[f"exercise-{name}-stub"].source
-        assert "check(" in sources[f"exercise-{name}-check"].source
-        solution = sources[f"exercise-{name}-solution"]
-        assert "check(" in solution.source and solution.metadata.tags == ["solution"]

@@ -8,10 +8,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from tests.books import code_cells, read
-
-BOOK = "notebooks/deeper/Late_Flights.ipynb"
-
 
 @pytest.mark.parametrize(
     ("answer", "says"),
@@ -154,13 +150,3 @@ def test_run_script():
     assert run_script("-c", show, "and", LATE="7") == "and 7\n"
     with pytest.raises(RuntimeError, match="ended with 1: ZeroDivisionError"):
         run_script("-c", "1 / 0")
-
-
-def test_the_notebook_asks_for_these():
-    """Each exercise has a stub, a check before the solution, and a solution that is checked."""
-    sources = {cell.id: cell for cell in code_cells(read(BOOK))}
-    for name in ("leak", "threshold", "feature"):
-        assert "= ..." in sources[f"exercise-{name}-stub"].source
-        assert "check(" in sources[f"exercise-{name}-check"].source
-        solution = sources[f"exercise-{name}-solution"]
-        assert "check(" in solution.source and solution.metadata.tags == ["solution"]
