@@ -15,7 +15,7 @@ from dask.distributed import Client, wait
 def client():
     """A client of two workers of one thread, in this process."""
     with Client(
-        processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as client:
         yield client
 

@@ -17,7 +17,7 @@ BOOK = LESSONS[2]
 def client():
     """A client of two workers of one thread, in this process."""
     options = {"processes": False, "n_workers": 2, "threads_per_worker": 1}
-    with Client(**options, dashboard_address=None) as client:
+    with Client(**options, dashboard_address="127.0.0.1:0") as client:
         yield client
 
 

@@ -16,7 +16,7 @@ def client():
     with (
         dask.config.set({"dataframe.shuffle.method": "tasks", "dataframe.backend": "pandas"}),
         Client(
-            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+            processes=False, n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as client,
     ):
         yield client

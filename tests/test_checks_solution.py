@@ -114,7 +114,7 @@ def test_rows_lie_where_they_are_asked():
     """on_hosts: equal NumPy chunks around the centres, on the workers named; in_chunks: as many as asked."""
     centers = np.array([[0.0, 0, 0], [100, 0, 0]])
     with Client(
-        processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as client:
         workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
         rows = blobs.on_hosts(client, workers[:1], 1003, centers, 1.0)

@@ -268,7 +268,7 @@ def test_bad_input_gets_one_line(clusters, X, options, says):
 
 
 def test_rows_of_another_cluster_get_one_line(clusters):
-    with Client(processes=False, dashboard_address=None, set_as_default=False) as other:
+    with Client(processes=False, dashboard_address="127.0.0.1:0", set_as_default=False) as other:
         with other.as_current():
             X = other.persist(da.from_array(blobs(100, 2, 2)))
             wait(X)
