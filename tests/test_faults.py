@@ -25,6 +25,8 @@ if len(device.gpus()) != 1 or not device.GPU:  # a lone worker holds everything,
         "one worker holds the array": (
             INTRO, "describe-array", "X.persist()", "client.persist(X, workers=workers[:1])", "show-persist"),
     }  # fmt: skip
+# cells that time or draw, and on which none of the above rests
+LEFT_OUT = {"measure-jobs", "plot-jobs", "measure-rule", "draw", "chunk-sizes", "plot-chunk-sizes"}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -33,7 +35,7 @@ def test_fault_is_caught(fault):
     book, planted_in, right, wrong, caught_by = FAULTS[fault]
     notebook = read(book)
     last = next(index for index, cell in enumerate(notebook.cells) if cell.id == caught_by)
-    notebook.cells = notebook.cells[: last + 1]
+    notebook.cells = [cell for cell in notebook.cells[: last + 1] if cell.id not in LEFT_OUT]
     cell = next(cell for cell in notebook.cells if cell.id == planted_in)
     assert right in cell.source
     cell.source = cell.source.replace(right, wrong)
