@@ -30,8 +30,6 @@ GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\
 DEVICE_LINE = re.compile(r"^(Device: |Mode |Recorded on: ).*$", re.MULTILINE)
 END = "<the end>"  # what the harness makes a kernel write to stderr, after all that the notebook wrote
 RUN = "TUTORIAL_TESTED_NOTEBOOK"  # in the environment of a kernel under test, and of what it starts: whose they are
-# take minutes: begun first, so that no process waits for another at the end
-LONG = ["test_environment", "test_cores", "test_faults"]
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -78,12 +76,11 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out, in sight, what needs a GPU where there is none; put first what takes longest."""
+    """Leave out, in sight, what needs a GPU where there is none."""
     if not device.GPU:
         left_out = [item for item in items if item.get_closest_marker("gpu")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-    items.sort(key=lambda item: item.path.stem not in LONG)  # the others keep their order
 
 
 def pytest_sessionfinish(session):
