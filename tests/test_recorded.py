@@ -1,29 +1,20 @@
-"""What the recorded benchmark must show: notebook 5 and its prose rest on it."""
+"""What the recorded benchmark must show: deeper/KMeans_at_the_Limit and its prose rest on it."""
 
-import functools
-import json
+from tutorial import recorded
 
-from tutorial import recorded as recorded_figures
-
-import pandas as pd
 import pytest
-
-from tests.books import ROOT
 
 OURS, FLASH, ONE, MNMG = "our module", "flash-kmeans", "cuML, one GPU", "cuML, MNMG"
 NARROW, WIDE = (2, 5), (128, 256)  # features, clusters
 
 
-@functools.cache
-def recorded():
-    """Return the lines that two H100s recorded, as a DataFrame; `copy` and `step` are engines of "limit"."""
-    text = (ROOT / "data/bench-2-x-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
-    return pd.DataFrame(json.loads(text)["results"])
+# the lines that two H100s recorded, as a DataFrame; `copy` and `step` are engines of "limit"
+BENCH = recorded.benchmark()
 
 
 def line(what, engine, rows, shape=NARROW, dtype="float32", devices=1):
     """Return one line of the recorded benchmark."""
-    frame = recorded()
+    frame = BENCH
     wanted = {"what": what, "engine": engine, "rows": rows, "dtype": dtype, "devices": devices}
     wanted |= dict(zip(("features", "clusters"), shape, strict=True))
     for name, value in wanted.items():
@@ -49,7 +40,7 @@ def test_the_narrow_step_reads_at_the_speed_of_a_copy(rows, dtype):
 
 def test_on_faster_memory_the_step_falls_behind_the_copy():
     """An H200 moves 4.3 TB/s, not 2.9: in float32 instructions hold the step up, in float64 (half the rows) less."""
-    limits = recorded_figures.limits(recorded_figures.benchmark(recorded_figures.H200))
+    limits = recorded.limits(recorded.benchmark(recorded.H200))
     shares = limits.set_index(["dtype", "rows"])["share"]
     assert 0.75 < shares["float32"].min() < shares["float32"].max() < 0.9
     assert (
@@ -82,7 +73,7 @@ def test_labels_are_those_of_float64(shape):
 
 def test_no_iteration_is_shorter_than_its_step():
     """On one GPU or two, narrow rows and wide."""
-    lines = recorded().query("what == 'iteration'")
+    lines = BENCH.query("what == 'iteration'")
     assert len(lines) == 4 and (lines["seconds"] > lines["step"]).all()
 
 
@@ -109,7 +100,7 @@ def test_wide_fits_on_one_gpu():
 
 def test_flash_kmeans_wins_all_of_the_grid():
     """Half a gigabyte, five iterations, whole fits on one GPU or two."""
-    grid = recorded().query("what == 'grid' and dtype == 'float32'")
+    grid = BENCH.query("what == 'grid' and dtype == 'float32'")
     assert set(grid["iterations"]) == {5}
     fastest = grid.loc[grid.groupby(["features", "clusters"])["seconds"].idxmin()]
     assert len(fastest) == 12 and set(fastest["engine"]) == {FLASH}
@@ -128,7 +119,7 @@ def test_where_two_gpus_beat_one():
 
 def test_no_result_of_the_grid_is_worse():
     """Every engine found the inertia that the others found; devices draw rows of their own."""
-    grid = recorded().query("what == 'grid' and devices == 1")
+    grid = BENCH.query("what == 'grid' and devices == 1")
     inertias = grid.groupby(["features", "clusters"])["inertia"]
     assert (inertias.max() <= 1.01 * inertias.min()).all()
 
@@ -152,5 +143,5 @@ def test_two_gpus_halve_the_step_and_pay_for_messages():
 
 def test_cumls_settings_change_little():
     """The best is kept; on the device, none of them matters."""
-    seconds = recorded().query("what == 'settings'")["seconds"]
+    seconds = BENCH.query("what == 'settings'")["seconds"]
     assert len(seconds) == 5 and seconds.max() < 1.05 * seconds.min()

@@ -33,33 +33,30 @@ def check_bytes(workers, k, d, sent, back):
         return "`sent` is right, `back` is not: add sums, counts and one inertia for each worker."
 
 
-def _chunk_answer(rows, centroids):
-    """Return sums of differences, counts and inertia of the rows (n, d), by NumPy."""
-    squared = squared_distances(rows, centroids)
-    labels, k = squared.argmin(axis=1), len(centroids)
-    differences = rows - centroids[labels]
-    sums = [np.bincount(labels, column, minlength=k) for column in differences.T]
-    return (
-        np.stack(sums, axis=1),
-        np.bincount(labels, minlength=k),
-        float(squared.min(axis=1).sum()),
-    )
+def fault_of_array(function, found, shape):
+    """Return what is wrong with what a learner's function has returned for an array of a shape, or None."""
+    if found is None:
+        return f"`{function}` returns None: it should return the centroids."
+    if host(found).shape != shape:
+        return f"`{function}` returns an array of shape {host(found).shape}: {shape} is needed."
+    return None
 
 
 @step("combine-sums", "write `combine`, which returns the new centroids.")
 def check_combine(combine):
     """One total sum, divided by one total count: a mean of means would be wrong for chunks of other lengths."""
+    # here: it loads Numba, and every notebook loads this file
+    from tutorial.kmeans import step as one_pass
+
     random = np.random.default_rng(3)
     rows, centroids = random.normal(size=(600, 3)), random.normal(size=(4, 3))
-    answers = [_chunk_answer(part, centroids) for part in np.split(rows, [50, 250])]
+    answers = [one_pass.step(part, centroids) for part in np.split(rows, [50, 250])]
     moved = combine([tuple(map(np.copy, answer)) for answer in answers], centroids.copy())
     if moved is ...:
         return moved
-    if moved is None:
-        return "`combine` returns None: it should return the new centroids."
+    if fault := fault_of_array("combine", moved, centroids.shape):
+        return fault
     moved = host(moved)
-    if moved.shape != centroids.shape:
-        return f"`combine` returns an array of shape {moved.shape}: {centroids.shape} is needed."
     sums, counts = (sum(answer[part] for answer in answers) for part in (0, 1))
     step = sums / counts[:, None]
     if np.allclose(moved, centroids + step):
@@ -94,13 +91,9 @@ def check_refill(refill):
             )
         if placed is ...:
             return placed
-        if placed is None:
-            return "`refill` returns None: it should return the centroids."
+        if fault := fault_of_array("refill", placed, centroids.shape):
+            return fault
         placed = host(placed)
-        if placed.shape != centroids.shape:
-            return (
-                f"`refill` returns an array of shape {placed.shape}: {centroids.shape} is needed."
-            )
         if not np.allclose(placed[filled], centroids[filled]):
             return "A cluster that has rows was moved: only the empty ones move."
         gone = [j for j in range(5) if j not in labels]
