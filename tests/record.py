@@ -26,6 +26,8 @@ PICTURE, PICTURE_BOOK, PICTURE_CELL = (
     "plot-crossing",
 )
 
+NO_LINK = "Dashboard: (the link stands here once you run the cell)"
+
 
 def run(notebook, folder, timeout=300):
     """Run a notebook in place, in a fresh kernel that starts in `folder`; return its seconds of wall time."""
@@ -49,6 +51,13 @@ def picture(notebook):
     return base64.b64decode(png)
 
 
+def without_links(notebook):
+    """Put a placeholder where a notebook shows the link to a dashboard, which ends with the run."""
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs):
+        if output.get("data", {}).get("text/plain", "").startswith("Dashboard: "):
+            output.data = nbformat.from_dict({"text/plain": NO_LINK})
+
+
 def record(book):
     """Run `book` and write it with its new outputs; return True if it ran."""
     notebook = nbformat.from_dict(read(book))
@@ -61,6 +70,7 @@ def record(book):
         if text := stderr(cell.outputs):
             print(f"{book}: not recorded, cell {cell.id} wrote to stderr\n{text}", flush=True)
             return False
+    without_links(notebook)
     write(notebook, ROOT / book)
     if book == PICTURE_BOOK:
         (ROOT / PICTURE).write_bytes(picture(notebook))

@@ -2,13 +2,16 @@
 
 import time
 
-from tutorial.checks import CHECKS, check
+from tutorial.checks import CHECKS, Check, check
+from tutorial.checks.core import SIGNS
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
 from dask.distributed import Client, wait
+
+from tests.test_figures import contrast
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,20 @@ def test_an_exercise_that_is_not_there():
     with pytest.raises(KeyError, match="There is no exercise 'sumbit'. There are: "):
         check("sumbit", ...)
     assert {"submit-and-wait", "cluster", "score"} <= set(CHECKS)
+
+
+@pytest.mark.parametrize("state", ["to do", "wrong", "solved"])
+def test_a_check_is_seen_at_a_glance(state):
+    """A sign, a word and a colour tell the three apart; code is set as code, and text stays text."""
+    shown = Check("which-failed", state, "`a[1]` < `b`, & so on.")._repr_html_()
+    sign, colour = SIGNS[state]
+    assert f"{sign} {state}</strong>" in shown and f"background: {colour}; color: white" in shown
+    assert shown.endswith("</strong> <code>a[1]</code> &lt; <code>b</code>, &amp; so on.")
+    assert contrast(colour, "white") > 4.5
+    assert len({sign for sign, _ in SIGNS.values()}) == len(SIGNS)
+
+
+def test_a_step_names_its_place():
+    check = Check("fit", "solved", "Well done.")
+    assert check._repr_html_().startswith("Step 3 of 5, fit: <strong")
+    assert repr(check) == "Step 3 of 5, fit: solved. Well done."

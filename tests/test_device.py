@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 from tutorial import device, measure
 
+import IPython
 import numpy as np
 import psutil
 import pytest
@@ -520,5 +521,19 @@ def test_a_clock_leaves_what_the_caller_has_frozen(keep):
             gc.freeze()
         measure.seconds(int, repeat=2)
         assert (gc.get_freeze_count() > 0) == keep
+    finally:
+        gc.unfreeze()
+
+
+def test_imports_stay_out_of_the_collections_between_timings():
+    """After its first cell, that of the imports, and not again after the others."""
+    shell = IPython.core.interactiveshell.InteractiveShell()
+    assert gc.get_freeze_count() == 0
+    try:
+        measure.keep_imports(shell)
+        shell.run_cell("import dask")
+        frozen = gc.get_freeze_count()
+        shell.run_cell("later = [[] for _ in range(10_000)]")
+        assert frozen - 1000 < gc.get_freeze_count() <= frozen > 100_000
     finally:
         gc.unfreeze()

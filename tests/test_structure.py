@@ -32,8 +32,6 @@ deeper = pytest.mark.parametrize("book", DEEPER)
 REBUILT = [*LESSONS, *DEEPER]
 MIDDLE = 7  # lines of the code cell in the middle; to come down towards 4
 rebuilt = pytest.mark.parametrize("book", REBUILT)
-# passes on a GPU and shows a CPU's outputs until it is recorded there; README and START_HERE say so
-TO_RECORD = ["notebooks/deeper/Late_Flights.ipynb"]
 
 
 def made_up(cells):
@@ -406,10 +404,9 @@ def test_no_measured_figure_in_prose(book):
 
 @book
 def test_outputs_come_from_a_gpu(book):
-    """Committed outputs name their hardware and versions at the end, and the hardware is a GPU; but for TO_RECORD."""
+    """Committed outputs name their hardware and versions at the end, and the hardware is a GPU."""
     ran_on = "".join(texts(code_cells(read(book))[-1].outputs))
-    from_a_gpu = re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
-    assert bool(from_a_gpu) == (book not in TO_RECORD)
+    assert re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
 
 
 def without_a_bound(notebook):

@@ -11,7 +11,7 @@ def _look_after(shell):
 
     MPLBACKEND=Agg in the shell would show no figure, a matplotlibrc another one.
     """
-    from tutorial import clusters
+    from tutorial import clusters, measure
 
     import matplotlib.style
 
@@ -19,6 +19,7 @@ def _look_after(shell):
     shell.run_line_magic("matplotlib", "inline")
     matplotlib.style.use(STYLE)
     clusters.look_after(shell)
+    measure.keep_imports(shell)
 
 
 _shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None

@@ -1,4 +1,4 @@
-"""Tables and drawings of the notebooks, whose mechanics are no lesson."""
+"""Tables, drawings and the dashboard's link: what notebooks show, and whose mechanics are no lesson."""
 
 import base64
 import contextlib
@@ -6,9 +6,12 @@ import html
 import io
 import re
 
+from tutorial.dashboard import show_dashboard
+
 import pandas as pd
 from IPython.display import HTML, display
 
+__all__ = ["draw_graph", "engine_style", "plan", "share_bars", "show", "show_dashboard", "table"]
 # the colours of style.mplstyle: by where the work is done
 ALONE, ON_WORKERS = "-", "--"
 HOST, HOST_WORKERS, GPU, GPU_WORKERS = "#332288", "#8E6BBE", "#D55E00", "#882255"

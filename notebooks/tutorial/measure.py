@@ -60,6 +60,20 @@ def rows_that_fill(share, row_bytes, otherwise):
     return int(share * min(gpu.free for gpu in device.gpus()) / row_bytes) // 1000 * 1000
 
 
+def keep_imports(shell):
+    """After the cell that runs now, leave all there is out of later garbage collections: libraries stay to the end.
+
+    shell: IPython's InteractiveShell. A library's many thousand objects make each collection last longer than a fit.
+    """
+
+    def freeze(result):
+        shell.events.unregister("post_run_cell", freeze)
+        _collect()
+        gc.freeze()
+
+    shell.events.register("post_run_cell", freeze)
+
+
 @contextlib.contextmanager
 def settled():
     """Collect garbage, and leave what is alive then out of later collections, so that those between timings are short.

@@ -1,5 +1,7 @@
 """What every check is made of: its answer, its name, and ways to look at what a learner has made."""
 
+import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -17,6 +19,8 @@ else:
 
 
 STEPS = ("cluster", "data", "fit", "predict", "score")
+# state -> its sign, and the ground of its badge: white on it has a contrast of 4.5 or more, in both themes
+SIGNS = {"to do": ("○", "#0b5fa5"), "wrong": ("✘", "#b3261e"), "solved": ("✔", "#1a7f37")}
 
 
 @dataclass
@@ -30,7 +34,18 @@ class Check:
     def __repr__(self):
         if self.step not in STEPS:
             return f"{self.state.capitalize()}: {self.says}"
-        return f"Step {STEPS.index(self.step) + 1} of {len(STEPS)}, {self.step}: {self.state}. {self.says}"
+        return f"{self._place()}: {self.state}. {self.says}"
+
+    def _place(self):
+        return f"Step {STEPS.index(self.step) + 1} of {len(STEPS)}, {self.step}"
+
+    def _repr_html_(self):
+        """The same as a badge, whose sign and colour are seen at a glance, and the text with its code set as code."""
+        sign, colour = SIGNS[self.state]
+        style = f"background: {colour}; color: white; border-radius: 3px; padding: 1px 6px"
+        place = f"{self._place()}: " if self.step in STEPS else ""
+        says = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(self.says, quote=False))
+        return f'{place}<strong style="{style}">{sign} {self.state}</strong> {says}'
 
 
 CHECKS = {}  # name of an exercise -> its check
