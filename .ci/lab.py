@@ -7,16 +7,32 @@ What it sets holds for this Lab only: nothing of the user's own Jupyter configur
 """
 
 import json
+import logging
 import os
+import re
 import sys
 
 import work
 
 LOOPBACK = ["localhost", "127.0.0.1", "::1"]
-# no question about news over the first cell, no note about a newer JupyterLab; a user's own setting comes first
+# Defaults; a user's own settings come first. No question about news over the first cell, no note about a newer
+# JupyterLab. Each cell says how long it took. The Dask panes are those of a cluster that a notebook has started, and
+# stand beside it; clusters of Lab's own would be a second way.
 SETTINGS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"recordTiming": True},
+    "dask-labextension:plugin": {
+        "hideClusterManager": True,
+        "defaultLayout": {
+            "individual-task-stream": {"mode": "split-right", "ref": None},
+            "individual-progress": {"mode": "split-bottom", "ref": "individual-task-stream"},
+            "individual-workers-memory": {"mode": "split-bottom", "ref": "individual-progress"},
+        },
+    },
 }
+# in the server's log: an extension's old name for its entry point, a notebook with outputs of another machine, the
+# request of a pane whose cluster has ended, and the headers of a request that failed
+NO_NEWS = re.compile(r"_jupyter_server_extension_points|is not trusted|^500 GET \S*/proxy/|^{")
 
 
 def environment(inherited):
@@ -38,6 +54,7 @@ def environment(inherited):
 def options(inherited):
     """Return the options for JupyterLab, given the environment variables of this process."""
     found = ["--LabApp.default_url=/lab/tree/work/" + work.HOME]
+    found.append("--LabApp.expose_app_in_browser=True")  # for the button below the dashboard's link
     found.append("--log-level=WARN")  # nothing comes after the URL
     found.append("--ServerApp.terminado_settings=%r" % {"shell_command": shell(inherited)})
     if os.geteuid() == 0:  # in a container
@@ -57,23 +74,51 @@ def shell(inherited):
 
 
 def write_settings(prefix):
-    """Write SETTINGS as the defaults of the JupyterLab in an environment, unless it has others."""
-    folder = os.path.join(prefix, "share", "jupyter", "lab", "settings")
+    """Add SETTINGS to the defaults of the JupyterLab in an environment, but for plugins that have other defaults."""
+    path = os.path.join(prefix, "share", "jupyter", "lab", "settings", "overrides.json")
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, "overrides.json"), "x") as file:
-            json.dump(SETTINGS, file, indent=1)
-    except OSError:  # it has, or the environment belongs to somebody else
+        with open(path) as file:
+            there = json.load(file)
+    except (OSError, ValueError):
+        there = {}
+    wanted = dict(SETTINGS, **there)
+    if wanted == there:
+        return
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            json.dump(wanted, file, indent=1)
+    except OSError:  # the environment belongs to somebody else
         pass
+
+
+def is_news(record):
+    """Tell whether a record of the server's log is for the reader of the terminal: what says that all is well is not.
+
+    Nor is a pane of the browser that was closed, or that asks for the dashboard of a cluster which has ended.
+    """
+    error = (record.exc_info or [None])[0]
+    ended = error is not None and error.__name__ in (
+        "WebSocketClosedError",
+        "ConnectionRefusedError",
+    )
+    return (
+        record.levelno >= logging.WARNING and not ended and not NO_NEWS.search(record.getMessage())
+    )
 
 
 def main(arguments):
     os.chdir(work.ROOT)
     work.tell(work.ROOT)
     write_settings(sys.prefix)
-    command = [sys.executable, "-m", "jupyterlab"] + options(os.environ) + arguments
     print("Starting JupyterLab; Control-C stops it.", flush=True)
-    os.execve(sys.executable, command, environment(os.environ))
+    os.environ.update(environment(os.environ))
+    from jupyterlab import labapp
+    from tornado.log import app_log
+
+    for logger in (logging.getLogger("LabApp"), logging.getLogger("ServerApp"), app_log):
+        logger.addFilter(is_news)
+    labapp.main(options(os.environ) + arguments)
 
 
 if __name__ == "__main__":

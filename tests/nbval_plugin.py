@@ -6,12 +6,13 @@
 - A notebook that JupyterLab has saved is compared with the outputs that git has of it.
 - After each cell: the kernel has written nothing to stderr, whichever cell JupyterLab would show it under.
 - After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
-- Tests marked gpu are not collected without a GPU; a skipped test fails the run.
+- Tests marked gpu are left out without a GPU, those marked browser without Chromium; a skipped test fails the run.
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from functools import partial
@@ -76,11 +77,25 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out, in sight, what needs a GPU where there is none."""
-    if not device.GPU:
-        left_out = [item for item in items if item.get_closest_marker("gpu")]
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out, in sight, what needs a GPU or a browser where there is none."""
+    missing = {"gpu": not device.GPU, "browser": not browser_program()}
+    left_out = [
+        item
+        for item in items
+        if any(missing[mark.name] for mark in item.iter_markers() if mark.name in missing)
+    ]
+    items[:] = [item for item in items if item not in left_out]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+def browser_program():
+    """Return the path of an installed Chromium, or None."""
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 def pytest_sessionfinish(session):

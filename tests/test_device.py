@@ -231,6 +231,25 @@ def test_sizes_follow_the_memory_that_is_free(machine):
     assert rows == 38 * GIB // 16 // 1000 * 1000 < more
 
 
+def test_learners_who_share_a_gpu_get_their_part(machine):
+    """As long as it is free; a part that is none gets one line."""
+    code = "[device.describe(), __import__('tutorial.measure').measure.rows_that_fill(1, 8, 7)]"
+    for gpu, room in [(H100, 0.25 * 80 * GIB), (BUSY, 0.25 * 80 * GIB)]:
+        _, [line, rows] = on_gpu(machine, code, gpus=[gpu], TUTORIAL_GPU_SHARE="0.25")
+        assert line.endswith(
+            "H100 80GB HBM3; TUTORIAL_GPU_SHARE=0.25: the sizes are for 20 GiB of each"
+        )
+        assert rows == room // 8 // 1000 * 1000
+    _, [line, rows] = on_gpu(machine, code, gpus=[BUSY], TUTORIAL_GPU_SHARE="0.5")
+    assert "are for 40 GiB of each; other programs hold memory, 38 of 80" in line
+    assert rows == 38 * GIB // 8 // 1000 * 1000
+    code = "import sys; sys.path.insert(0, 'notebooks'); from tutorial import device; device.describe()"
+    for wrong in ("0", "50%", "2"):
+        answer = machine("-c", code, gpus=[H100], modules=RAPIDS, TUTORIAL_GPU_SHARE=wrong)
+        says = f"TUTORIAL_GPU_SHARE is {wrong!r}: set it to a number above 0, up to 1."
+        assert answer.stderr.strip().endswith(says)
+
+
 def test_a_gpu_that_is_full_has_nothing_free(machine):
     assert names(machine, "[gpu.free for gpu in device.gpus()]", gpus=[FULL]) == [0]
 

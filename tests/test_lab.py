@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -13,9 +15,9 @@ import urllib.request
 
 import psutil
 import pytest
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketClosedError, websocket_connect
 
-from tests.books import BOOKS, HOME
+from tests.books import BOOKS, HOME, ROOT
 from tests.copies import base_python, copy_project, lend_environment
 from tests.nbval_plugin import is_loopback, listeners
 
@@ -29,11 +31,11 @@ NO_PROXY_THERE = "http://127.0.0.1:9"
 class Lab:
     """A running `make lab`: its folder, process, port, base URL, token and log."""
 
-    def __init__(self, folder, scratch):
+    def __init__(self, folder, scratch, port=None):
         self.folder, self.log = folder, scratch / "log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         home = scratch / "home"
         home.mkdir()
         (home / ".bashrc").write_text("PATH=/usr/bin:/bin:$PATH\n")  # as conda and pyenv do
@@ -137,6 +139,52 @@ def test_no_question_about_news(lab):
     schema = json.loads(lab.get(f"lab/api/settings/{NEWS}")[1])["schema"]["properties"]
     assert schema["fetchNews"]["default"] == "false"
     assert schema["checkForUpdates"]["default"] is False
+
+
+def test_the_panes_are_those_of_a_notebooks_cluster(lab):
+    """Lab's own clusters are out of sight; three panes stand below one another; a cell says how long it took."""
+    schema = json.loads(lab.get("lab/api/settings/dask-labextension:plugin")[1])["schema"][
+        "properties"
+    ]
+    assert schema["hideClusterManager"]["default"] is True
+    layout = schema["defaultLayout"]["default"]
+    assert set(layout) == {
+        f"individual-{name}" for name in ("task-stream", "progress", "workers-memory")
+    }
+    schema = json.loads(lab.get("lab/api/settings/@jupyterlab/notebook-extension:tracker")[1])[
+        "schema"
+    ]
+    assert schema["properties"]["recordTiming"]["default"] is True
+
+
+def test_a_port_that_is_taken(lab, tmp_path):
+    """Then the next one; the URL says which."""
+    other = Lab(lab.folder, tmp_path, lab.port)
+    try:
+        other.wait()
+        *_, last = [line for line in other.greeting.splitlines() if line.strip()]
+        assert URL.search(last) and other.base != lab.base
+        assert other.get("api/status")
+    finally:
+        other.stop()
+
+
+def test_the_servers_log_is_for_the_reader(monkeypatch):
+    """What goes wrong stands there; what a pane of an ended cluster causes does not."""
+    monkeypatch.syspath_prepend(ROOT / ".ci")
+    is_news = runpy.run_path(str(ROOT / ".ci/lab.py"))["is_news"]
+
+    def record(level, message, error=None):
+        exc_info = (type(error), error, None) if error else None
+        return logging.LogRecord("ServerApp", level, "", 0, message, (), exc_info)
+
+    assert is_news(record(logging.ERROR, "Uncaught exception", OSError()))
+    assert is_news(record(logging.ERROR, "500 GET /api/contents"))
+    assert is_news(record(logging.WARNING, "The port 8888 is already in use, trying another port."))
+    assert not is_news(record(logging.INFO, "Build is up to date"))
+    assert not is_news(record(logging.WARNING, "Notebook work/START_HERE.ipynb is not trusted"))
+    assert not is_news(record(logging.ERROR, "Uncaught exception", WebSocketClosedError()))
+    assert not is_news(record(logging.ERROR, "500 GET /user/me/proxy/8787/individual-plots.json"))
 
 
 def test_python_in_labs_terminal_is_the_environments(lab):

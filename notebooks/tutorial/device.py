@@ -346,6 +346,18 @@ def dashboard_address():
     return "127.0.0.1:" + port
 
 
+def gpu_share():
+    """Return which part of a GPU's memory this learner's notebooks may fill: TUTORIAL_GPU_SHARE, 0 to 1, else 1."""
+    text = os.environ.get("TUTORIAL_GPU_SHARE", "1")
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0
+    if not 0 < share <= 1:
+        raise DeviceError("TUTORIAL_GPU_SHARE is %r: set it to a number above 0, up to 1." % text)
+    return share
+
+
 def cores():
     """Return how many cores this process may use: its affinity and its control group's share decide, as in Dask."""
     try:
@@ -370,8 +382,13 @@ def _remarks():
     remarks = ["%s: not used" % gpu.unfit() for gpu in visible() if not gpu.cuda()]
     if remarks:
         remarks.append("CUDA_VISIBLE_DEVICES=%s" % ",".join(gpu.uuid for gpu in gpus()))
-    least = min(gpus(), key=lambda gpu: gpu.free)
-    if least.free < BUSY * least.memory:
+    share, least = gpu_share(), min(gpus(), key=lambda gpu: gpu.free)
+    if share < 1:
+        remarks.append(
+            "TUTORIAL_GPU_SHARE=%g: the sizes are for %.0f GiB of each"
+            % (share, share * least.memory / 2**30)
+        )
+    if least.free < min(BUSY, share) * least.memory:
         remarks.append(
             "other programs hold memory, %.0f of %.0f GiB are free: the sizes are smaller"
             % (least.free / 2**30, least.memory / 2**30)

@@ -52,12 +52,13 @@ def engine(thing):
 def rows_that_fill(share, row_bytes, otherwise):
     """Return how many rows of `row_bytes` bytes fill `share` (0 to 1) of one GPU; `otherwise` without a GPU.
 
-    The GPU with the least free memory decides: what it had when this process chose its device. Rounded down to whole
-    thousands, so that the count divides well.
+    The GPU with the least free memory decides: what it had when this process chose its device. Of a GPU that learners
+    share, TUTORIAL_GPU_SHARE is this learner's part. Rounded down to whole thousands, so that the count divides well.
     """
     if not device.GPU:
         return otherwise
-    return int(share * min(gpu.free for gpu in device.gpus()) / row_bytes) // 1000 * 1000
+    room = min(min(gpu.free, device.gpu_share() * gpu.memory) for gpu in device.gpus())
+    return int(share * room / row_bytes) // 1000 * 1000
 
 
 def keep_imports(shell):
