@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-.PHONY: help lab reset test test-notebooks check format record bench environment clean
+.PHONY: help lab reset test test-notebooks check format record learner-copy bench site environment clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
@@ -32,11 +32,17 @@ format: environment  ## bring code and notebooks into their canonical format
 record: environment  ## run the notebooks here and keep their outputs (on a GPU, or FORCE=1)
 	@$(VENV) -m tests.record $(if $(FORCE),--force) $(BOOKS)
 
+learner-copy: environment  ## make learner/, a copy to hand out: no outputs, no solutions
+	@$(VENV) .ci/learner.py
+
 bench: environment  ## time k-means, engines x sizes x devices, and keep the figures in data/
 	@$(VENV) -m tests.bench
+
+site: environment  ## write the notebooks as web pages, with their recorded outputs, to site/
+	@$(VENV) .ci/site.py
 
 environment:
 	@"$(PYTHON)" .ci/environment.py
 
 clean:  ## remove the environment and what the tools left
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache site

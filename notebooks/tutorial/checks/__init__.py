@@ -16,6 +16,7 @@ from tutorial.checks import (
     solution,
 )
 from tutorial.checks.challenge import (
+    best_inertias,
     check_cluster,
     check_data,
     check_fit,
@@ -40,6 +41,7 @@ __all__ = [
     "CHECKS",
     "STEPS",
     "Check",
+    "best_inertias",
     "check",
     "check_cluster",
     "check_data",

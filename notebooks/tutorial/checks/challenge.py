@@ -340,6 +340,16 @@ def check_stuck(points, truth, start, answer):
     )
 
 
+def best_inertias(points):
+    """Return the inertia for 1, 2, ..., 8 clusters of points (n, d), each the best of ten starts by k-means++."""
+    with threadpool_limits(1):  # the points are too few for more
+        fits = [
+            sklearn.cluster.KMeans(number, n_init=10, random_state=7).fit(points)
+            for number in range(1, 9)
+        ]
+    return [fit.inertia_ for fit in fits]
+
+
 @step("how-many", "store the inertia for 1 to 8 clusters, eight numbers, in `inertias`.")
 def check_inertias(points, inertias):
     """The inertia falls with every further cluster, so the smallest one says nothing about the number of groups."""
@@ -351,12 +361,7 @@ def check_inertias(points, inertias):
         return (
             f"`inertias` has {len(found)} numbers: one for each of 1, 2, ..., 8 clusters is needed."
         )
-    with threadpool_limits(1):  # the points are too few for more
-        fits = [
-            sklearn.cluster.KMeans(number, n_init=10, random_state=0).fit(points)
-            for number in range(1, 9)
-        ]
-    best = np.array([fit.inertia_ for fit in fits])
+    best = np.array(best_inertias(points))
     ratio = found / best
     if ((ratio > 0.98) & (ratio < 1.15)).all():
         return None
