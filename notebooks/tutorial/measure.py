@@ -147,20 +147,24 @@ def crossing(first, second):
 
 
 def best_threads(call):
-    """Return with how many threads a call takes the least time: 1, 2, 4, ..., or as many as it would take by itself.
+    """Return with how many threads a call takes the least time: as many as it would take by itself, or ..., 4, 2, 1.
 
-    Threads are those of OpenMP and BLAS. Each number gets a call to warm up, and then one; of short calls, whose
-    times vary more, the median of three.
+    Threads are those of OpenMP and BLAS. Fewer and fewer are tried, until two numbers in a row take a tenth longer than
+    the best so far. Each gets a call to warm up, and then one; of short calls, which vary more, the median of three.
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
     call()  # loads the libraries
     most, took = max((pool["num_threads"] for pool in threadpool_info()), default=1), {}
     with settled():
-        for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
+        for threads in sorted(
+            {2**power for power in range(most.bit_length())} | {most}, reverse=True
+        ):
             with threadpool_limits(threads):
                 repeat = 1 if seconds(call) > 0.1 else 3
                 took[threads] = seconds(call, repeat)
+            if all(time > 1.1 * min(took.values()) for time in list(took.values())[-2:]):
+                break
     return min(took, key=took.get)
 
 
