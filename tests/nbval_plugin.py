@@ -6,10 +6,12 @@
 - A notebook that JupyterLab has saved is compared with the outputs that git has of it.
 - After each cell: the kernel has written nothing to stderr, whichever cell JupyterLab would show it under.
 - After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
-- Tests marked gpu are left out without a GPU, those marked browser without Chromium; a skipped test fails the run.
+- Tests marked gpu are left out without a GPU, those marked browser without Chromium,
+  those marked namespaces where no network namespace can be made; a skipped test fails the run.
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -77,8 +79,12 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out, in sight, what needs a GPU or a browser where there is none."""
-    missing = {"gpu": not device.GPU, "browser": not browser_program()}
+    """Leave out, in sight, what needs a GPU, a browser or network namespaces where there is none."""
+    missing = {
+        "gpu": not device.GPU,
+        "browser": not browser_program(),
+        "namespaces": not namespaces(),
+    }
     left_out = [
         item
         for item in items
@@ -87,6 +93,28 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@functools.cache
+def namespaces():
+    """Tell whether this user may make networks of their own."""
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "ip",
+        "link",
+        "add",
+        "w0",
+        "type",
+        "veth",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def browser_program():

@@ -1,6 +1,6 @@
 """What the kernel of a notebook does for its clusters: it keeps the workers at an interrupt, and closes a lost cluster.
 
-`introduce` lets the workers of a cluster say who they are.
+`introduce` lets the workers of a cluster say who they are. `RunningCluster` is one that somebody else has started.
 
 Jupyter interrupts a kernel with SIGINT, and sends it to all processes that the kernel has started: Dask's workers would
 end, and the next cell would wait for them. And a cell that starts a cluster may be run twice: the cluster of the first
@@ -10,10 +10,14 @@ run would keep its workers, its ports and its memory until the kernel ends.
 import asyncio
 import logging
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from contextlib import suppress
+from importlib import metadata
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 from tutorial import device
 
@@ -23,6 +27,7 @@ from distributed.deploy.spec import SpecCluster
 
 # a heartbeat between the end of the scheduler and that of the worker
 CLOSING = ("Failed to communicate with scheduler during heartbeat", "Scheduler was unaware of this")
+PROJECT = "rapids-dask-tutorial"  # what pip calls this package
 OPEN = (Status.created, Status.starting, Status.running)
 
 
@@ -75,6 +80,104 @@ def _introduce(on_gpu):
         raise RuntimeError("this worker's GPU does not add up 0, 1, 2, 3, 4")
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     return f"{name}, PCI bus {cupy.cuda.Device(0).pci_bus_id}", os.getpid()
+
+
+class RunningCluster:
+    """A Dask cluster that somebody else has started: `Client(cluster)` connects to it, and `close` leaves it running.
+
+    It is asked at once whether its workers fit this notebook, and gets this package if they do not have it. Raises
+    device.DeviceError, with one line that says what is wrong and what to do.
+    """
+
+    def __init__(self, address):
+        self.scheduler_address, self.status = address, Status.running
+        try:
+            client = Client(address, timeout="10s", set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise device.DeviceError(
+                f"No Dask scheduler answers at {address} ({type(error).__name__}). Look at DASK_SCHEDULER_ADDRESS, "
+                "or unset it: then the notebook starts a cluster of its own."
+            ) from None
+        with client:
+            if not client.scheduler_info(n_workers=-1)["workers"]:
+                raise device.DeviceError(f"The scheduler at {address} has no workers: start some.")
+            _compare_versions(client)
+            _bring_package(client)
+            if device.GPU:
+                _compare_devices(client)
+
+    def close(self):
+        """Leave the cluster as it is. What this notebook's clients held, they have given back when they closed."""
+
+
+def _compare_versions(client):
+    """Raise DeviceError where a worker has another version of what results depend on than this notebook, or none."""
+    names = ["dask", "distributed", "numpy", "pandas", "scikit-learn"]
+    if device.GPU:
+        names += ["cudf", "cuml", "cupy"]
+    here = {name: _version(name) for name in names}
+    for name in names:
+        # only what every Python has is asked for: a worker need not have this package yet
+        packages = [name, *(name + suffix for suffix in ("-cu12", "-cu13", "-cuda12x", "-cuda13x"))]
+        for worker, found in _first_found(client, packages).items():
+            if found != here[name]:
+                raise device.DeviceError(
+                    f"The worker at {worker} has {name} {found or 'not installed'}, this notebook {here[name]}: "
+                    "install the same versions everywhere."
+                )
+
+
+def _first_found(client, packages):
+    """Return worker -> the version of the first of the packages that it has, or None."""
+    found = dict.fromkeys(client.scheduler_info(n_workers=-1)["workers"])
+    for package in packages:
+        answers = client.run(metadata.version, package, on_error="return")
+        for worker, answer in answers.items():
+            if found[worker] is None and isinstance(answer, str):
+                found[worker] = answer
+        if all(found.values()):
+            break
+    return found
+
+
+def _version(name):
+    """Return the version of a library that this process has, under whichever name pip or conda installed it."""
+    for suffix in ("", "-cu12", "-cu13", "-cuda12x", "-cuda13x"):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name + suffix)
+    return None
+
+
+def _bring_package(client):
+    """Send this package, as one file, to workers that do not have it in this version."""
+    here = _project_version()
+    if all(version == here for version in _first_found(client, [PROJECT]).values()):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(__file__).parent
+        file = shutil.make_archive(f"{folder}/tutorial-{here}", "zip", package.parent, package.name)
+        client.upload_file(file)
+
+
+def _project_version():
+    return metadata.version("rapids-dask-tutorial")
+
+
+def _compare_devices(client):
+    """Raise DeviceError where a worker has no GPU, or sees the one that another worker uses."""
+    seen = {}
+    for worker, answer in client.run(_introduce, True, on_error="return").items():
+        if isinstance(answer, Exception):
+            raise device.DeviceError(
+                f"The worker at {worker} cannot use a GPU ({answer}): start it by `dask cuda worker`."
+            )
+        place = worker.rsplit(":", 1)[0], answer[0]
+        if place in seen:
+            raise device.DeviceError(
+                f"The workers at {seen[place]} and {worker} use the same GPU: start them by `dask cuda worker`, "
+                "which gives each its own."
+            )
+        seen[place] = worker
 
 
 class _Closer:

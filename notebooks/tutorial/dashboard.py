@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from tutorial.device import GPU
+from tutorial.device import GPU, scheduler_address
 
 import dask
 from IPython.display import display
@@ -64,8 +64,13 @@ class _Shown:
 
 def show_dashboard(client):
     """Show the link to the dashboard of a client's cluster, as one to click, and the button that opens its panes."""
-    if dask.config.get("distributed.dashboard.link") == DEFAULT:
-        base = proxying_server(urlsplit(client.dashboard_link).port)
+    link = urlsplit(client.dashboard_link)
+    far = scheduler_address() and link.hostname not in (
+        "127.0.0.1",
+        "localhost",
+    )  # Jupyter proxies to its own machine
+    if dask.config.get("distributed.dashboard.link") == DEFAULT and not far:
+        base = proxying_server(link.port)
         if base:
             dask.config.set({"distributed.dashboard.link": base + "proxy/{port}/status"})
     display(_Shown(client.dashboard_link))

@@ -341,6 +341,37 @@ def dashboard_address():
     return "127.0.0.1:" + port
 
 
+def scheduler_address():
+    """Return the address of a Dask scheduler that runs already, or None.
+
+    DASK_SCHEDULER_ADDRESS, Dask's own setting, names it, or the file that `dask scheduler --scheduler-file` has written
+    and DASK_SCHEDULER_FILE names.
+    """
+    address, path = (os.environ.get("DASK_SCHEDULER_" + name) for name in ("ADDRESS", "FILE"))
+    if address or not path:
+        return address or None
+    try:
+        with open(path) as file:
+            return json.load(file)["address"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DeviceError(
+            "DASK_SCHEDULER_FILE=%s holds no scheduler's address (%s): start `dask scheduler --scheduler-file` first."
+            % (path, type(error).__name__)
+        ) from None
+
+
+def running_cluster():
+    """Return the cluster that DASK_SCHEDULER_ADDRESS names, for `Client(...)`; None where a notebook starts its own.
+
+    Raises DeviceError, one line, if it does not answer or does not fit this notebook.
+    """
+    if not scheduler_address():
+        return None
+    from tutorial import clusters
+
+    return clusters.RunningCluster(scheduler_address())
+
+
 def gpu_share():
     """Return which part of a GPU's memory this learner's notebooks may fill: TUTORIAL_GPU_SHARE, 0 to 1, else 1."""
     text = os.environ.get("TUTORIAL_GPU_SHARE", "1")
@@ -394,11 +425,12 @@ def _remarks():
 def describe():
     """Return the one line that a notebook prints at its top: `Device: ...`."""
     on_gpu, why_cpu = _choose()
+    elsewhere = ["workers of %s" % scheduler_address()] if scheduler_address() else []
     if on_gpu:
-        return "; ".join(["Device: %s" % _gpu_names(gpus())] + _remarks())
+        return "; ".join(["Device: %s" % _gpu_names(gpus())] + elsewhere + _remarks())
     return (
         "Device: %s; %s. The cells run on NumPy, pandas, scikit-learn and Dask-ML, at sizes that suit a laptop."
-        % (_cpu(), why_cpu)
+        % ("; ".join([_cpu()] + elsewhere), why_cpu)
     )
 
 

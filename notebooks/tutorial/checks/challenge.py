@@ -9,6 +9,7 @@ import os
 
 from tutorial.device import GPU, gpus
 from tutorial.checks.core import flat, host, kind, squared_distances, step
+from tutorial.clusters import RunningCluster
 
 import dask
 import dask.array as da
@@ -45,6 +46,8 @@ def check_cluster(cluster, client):
         return f"`client` is {client.status}, not running: run the cell again."
     if client.scheduler.address != cluster.scheduler_address:
         return "`client` talks to another scheduler: Client() without an argument starts a CPU cluster of its own."
+    if isinstance(cluster, RunningCluster):  # it has compared its workers with this notebook
+        return None
     if not (isinstance(cluster, LocalCUDACluster) or has_a_gpu_each(client)):
         return f"`cluster` is {kind(cluster)}: start LocalCUDACluster of the import cell, one worker for each device."
     devices = len(gpus()) if GPU else 2  # the stand-in's workers

@@ -7,7 +7,7 @@ whole step in one read.
 """
 
 import functools
-from pathlib import Path
+from importlib import resources
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def _kernel(name, dtype, **macros):
     import cupy
 
     macros = {"T": {"float32": "float", "float64": "double"}[dtype]} | macros
-    folder = Path(__file__).parent
+    folder = resources.files(__package__)  # also where the package came to a worker as one file
     source = "".join(f"#define {key} {value}\n" for key, value in macros.items())
     source += "".join(
         (folder / file).read_text(encoding="utf-8") for file in ("common.cu", f"{name}.cu")
