@@ -11,6 +11,7 @@ import pytest
 from dask.distributed import Client, LocalCluster
 from jupyter_client.manager import KernelManager
 from nbval.kernel import NbvalKernelspecManager
+from tornado.websocket import WebSocketClosedError
 
 from tests.books import LESSONS, ROOT, read
 from tests.nbval_plugin import footprint
@@ -220,3 +221,15 @@ def test_a_worker_does_not_report_that_its_cluster_closes():
             client.run(passes, text).popitem()[1] for text in (*clusters.CLOSING, "Compute Failed")
         ]
     assert said == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(WebSocketClosedError(), False), (KeyError("x"), True), (None, True)]
+)
+def test_a_page_of_the_dashboard_that_is_closed_is_no_error_of_a_cell(error, shown):
+    """Its server lives in the kernel: what it logs would stand in red below a cell."""
+    exc_info = (type(error), error, None) if error else None
+    record = logging.LogRecord(
+        "tornado.application", logging.ERROR, "", 0, "Uncaught exception", (), exc_info
+    )
+    assert clusters.is_no_closed_page(record) == shown

@@ -1,7 +1,9 @@
 """tutorial.kmeans against scikit-learn, on the CPU and, where there is one, on the GPU."""
 
+import os
 import pickle
 import re
+import signal
 import warnings
 
 from tutorial import kmeans
@@ -20,7 +22,7 @@ import pytest
 import scipy.sparse
 import sklearn.base
 import sklearn.cluster
-from dask.distributed import Client, wait
+from dask.distributed import Client, LocalCluster, wait
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from threadpoolctl import threadpool_limits
@@ -283,7 +285,10 @@ def test_what_was_cancelled_is_named_in_one_line(clusters, name):
         X, weights = client.persist([da.from_array(blobs(100, 2, 2), name=False), da.ones(100)])
         wait([X, weights])
         client.cancel(X if name == "X" else weights)
-        with pytest.raises(ValueError, match=rf"^{name} was cancelled: persist it again\.$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^{name} was cancelled, or lost with a worker .*: make it again, and persist it\.$",
+        ):
             kmeans.KMeans(2).fit(X, sample_weight=weights)
 
 
@@ -656,3 +661,35 @@ def test_weigh_is_a_step_without_sums(put, dtype, weighted):
     _, expected, whole = steps.step(put(X), X[:9], given)
     np.testing.assert_allclose(counts, expected, rtol=1e-12)
     assert inertia == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_worker_that_ends_during_a_fit(monkeypatch):
+    """One line says so, and what to do: the next fit, on rows that Dask has made again, gives the same result."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "3s")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        X = da.random.default_rng(7).normal(size=(40_000, 8), chunks=(10_000, 8)).persist()
+        wait(X)
+        model = kmeans.KMeans(20, max_iter=10, random_state=0)
+        before = sklearn.base.clone(model).fit(X)
+        victims = [max(client.run(os.getpid).items())[1]]  # the one that leads
+        real = Shards.lead
+
+        def lead(shards, work, *arguments):
+            if work is not kmeans.shards._place and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+            return real(shards, work, *arguments)
+
+        monkeypatch.setattr(Shards, "lead", lead)
+        with pytest.raises(
+            RuntimeError, match=r"^A worker has ended during the fit\. Fit once more: "
+        ):
+            model.fit(X)
+        client.wait_for_workers(2, timeout=60)
+        wait(X, timeout=60)
+        model.fit(X)
+    np.testing.assert_allclose(model.cluster_centers_, before.cluster_centers_, atol=1e-9)
+    assert model.n_iter_ == before.n_iter_

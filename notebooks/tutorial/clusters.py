@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tutorial import device
 
 import dask
 from dask.distributed import Client, Nanny, Status
+from distributed.comm import get_address_host_port
 from distributed.deploy.spec import SpecCluster
 
 # a heartbeat between the end of the scheduler and that of the worker
@@ -37,6 +39,7 @@ def look_after(shell):
     shell: IPython's InteractiveShell.
     """
     dask.config.set({"distributed.nanny.preload": [__name__]})
+    logging.getLogger("tornado.application").addFilter(is_no_closed_page)
     shell.events.register("post_run_cell", _Closer(shell.user_ns))
 
 
@@ -59,6 +62,12 @@ def dask_setup(server):
 def is_no_news(record):
     """Tell whether a worker's log should have a record: not if it says what happens whenever a cluster closes."""
     return not record.getMessage().startswith(CLOSING)
+
+
+def is_no_closed_page(record):
+    """Tell whether a record of the dashboard's server says more than that a reader has closed its page."""
+    error = (record.exc_info or [None])[0]
+    return error is None or error.__name__ not in ("StreamClosedError", "WebSocketClosedError")
 
 
 def introduce(client):
@@ -92,7 +101,9 @@ class RunningCluster:
     def __init__(self, address):
         self.scheduler_address, self.status = address, Status.running
         try:
-            client = Client(address, timeout="10s", set_as_default=False)
+            if address.startswith(("tcp://", "tls://")) or "://" not in address:
+                socket.create_connection(get_address_host_port(address, strict=True), 10).close()
+            client = Client(address, timeout="30s", set_as_default=False)
         except (OSError, ValueError) as error:
             raise device.DeviceError(
                 f"No Dask scheduler answers at {address} ({type(error).__name__}). Look at DASK_SCHEDULER_ADDRESS, "

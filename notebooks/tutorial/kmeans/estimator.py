@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import step
 from .arrays import as_floats, as_rows
-from .shards import Shards
+from .shards import Shards, is_lost
 from .start import scalable_start
 
 MAX_CLUSTERS = MAX_FEATURES = 2**15
@@ -114,11 +114,21 @@ class KMeans(sklearn.base.ClusterMixin, sklearn.base.BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y=None, sample_weight=None):
-        """Fit to X and return self; warn with scikit-learn's ConvergenceWarning if clusters are left without rows."""
+        """Fit to X and return self; warn with scikit-learn's ConvergenceWarning if clusters are left without rows.
+
+        Raises RuntimeError if a worker ends meanwhile.
+        """
         X = _checked(X)
         init = self._checked_parameters(X)
-        with contextlib.closing(Shards(X, sample_weight)) as shards:
-            centers, n_iter, counts, inertia = self._converge(shards, init)
+        try:
+            with contextlib.closing(Shards(X, sample_weight)) as shards:
+                centers, n_iter, counts, inertia = self._converge(shards, init)
+        except (OSError, RuntimeError) as error:
+            if not is_lost(error):
+                raise
+            raise RuntimeError(
+                "A worker has ended during the fit. Fit once more: Dask makes its rows again if they have a recipe."
+            ) from None
         found = np.count_nonzero(counts)
         if found < self.n_clusters:
             warnings.warn(

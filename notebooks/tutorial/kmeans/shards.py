@@ -15,6 +15,11 @@ from .arrays import as_floats, as_rows, as_weights, to_host, total
 from .step import draw, farthest, step, weigh
 
 
+def is_lost(error):
+    """Tell whether an error of a Dask actor says that its worker has ended."""
+    return str(error).startswith(("Worker holding Actor was lost", "Unable to contact Actor"))
+
+
 def _merge(found, m):
     """Join what several calls of `farthest` found, and keep the m farthest rows; of equally far ones, the first."""
     parts = [np.concatenate(part) for part in zip(*found, strict=True)]
@@ -94,7 +99,9 @@ def _chunks(client, X, name="X"):
     try:
         wait(chunks)
     except CancelledError:
-        raise ValueError(f"{name} was cancelled: persist it again.") from None
+        raise ValueError(
+            f"{name} was cancelled, or lost with a worker that has ended: make it again, and persist it."
+        ) from None
     for chunk in chunks:
         if chunk.status != "finished":
             chunk.result()
