@@ -93,12 +93,6 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-    # the longest modules first: the last one would keep one of two processes busy while the other waits
-    items.sort(
-        key=lambda item: (
-            not (item.get_closest_marker("browser") or item.get_closest_marker("namespaces"))
-        )
-    )
 
 
 @functools.cache

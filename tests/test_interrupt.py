@@ -224,12 +224,17 @@ def test_a_worker_does_not_report_that_its_cluster_closes():
 
 
 @pytest.mark.parametrize(
-    ("error", "shown"), [(WebSocketClosedError(), False), (KeyError("x"), True), (None, True)]
+    ("error", "request_line", "shown"),
+    [
+        (WebSocketClosedError(), "GET /status", False),
+        (AssertionError(), "GET /individual-progress/ws (127.0.0.1)", False),
+        (AssertionError(), "GET /status (127.0.0.1)", True),
+        (None, "GET /status (127.0.0.1)", True),
+    ],
 )
-def test_a_page_of_the_dashboard_that_is_closed_is_no_error_of_a_cell(error, shown):
+def test_a_page_of_the_dashboard_that_is_closed_is_no_error_of_a_cell(error, request_line, shown):
     """Its server lives in the kernel: what it logs would stand in red below a cell."""
     exc_info = (type(error), error, None) if error else None
-    record = logging.LogRecord(
-        "tornado.application", logging.ERROR, "", 0, "Uncaught exception", (), exc_info
-    )
+    what = ("Uncaught exception %s", (request_line,))
+    record = logging.LogRecord("tornado.application", logging.ERROR, "", 0, *what, exc_info)
     assert clusters.is_no_closed_page(record) == shown

@@ -65,9 +65,13 @@ def is_no_news(record):
 
 
 def is_no_closed_page(record):
-    """Tell whether a record of the dashboard's server says more than that a reader has closed its page."""
+    """Tell whether a record of the dashboard's server says more than that a reader has closed a page of it.
+
+    Bokeh fails in several ways where a page goes before its socket ("/ws") is served.
+    """
     error = (record.exc_info or [None])[0]
-    return error is None or error.__name__ not in ("StreamClosedError", "WebSocketClosedError")
+    closed = error is not None and error.__name__ in ("StreamClosedError", "WebSocketClosedError")
+    return not closed and "/ws" not in record.getMessage()
 
 
 def introduce(client):
