@@ -119,6 +119,11 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def is_solution(cell):
+    """Tell whether a cell is the solution of an exercise."""
+    return "solution" in cell.metadata.get("tags", [])
+
+
 def texts(outputs):
     """Yield every text that outputs hold: streams, plain text, HTML without its pictures, error messages."""
     for output in outputs:

@@ -33,6 +33,8 @@ GPU_ENGINE = re.compile(r"\b(cuml|cudf|cupy|rapids|gpus?|cuda|nvidia|h100|h200)\
 DEVICE_LINE = re.compile(r"^(Device: |Mode |Recorded on: ).*$", re.MULTILINE)
 END = "<the end>"  # what the harness makes a kernel write to stderr, after all that the notebook wrote
 RUN = "TUTORIAL_TESTED_NOTEBOOK"  # in the environment of a kernel under test, and of what it starts: whose they are
+# begins a command that runs in a network of its own
+NAMESPACES = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -98,19 +100,7 @@ def pytest_collection_modifyitems(config, items):
 @functools.cache
 def namespaces():
     """Tell whether this user may make networks of their own."""
-    command = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--net",
-        "--mount",
-        "ip",
-        "link",
-        "add",
-        "w0",
-        "type",
-        "veth",
-    ]
+    command = [*NAMESPACES, "ip", "link", "add", "w0", "type", "veth"]
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:

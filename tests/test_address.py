@@ -15,6 +15,7 @@ import pytest
 from dask.distributed import Client
 
 from tests.books import LESSONS, ROOT, code_cells, python_path, stderr, texts
+from tests.nbval_plugin import NAMESPACES
 
 pytestmark = pytest.mark.setup
 # host 1 has the scheduler, a worker and the notebooks, host 2 a worker; a wire between them, and no other network
@@ -42,19 +43,8 @@ shift
 
 def two_hosts(*command, **options):
     """Run a command on the first of two hosts; return the finished process."""
-    namespaces = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--net",
-        "--mount",
-        "bash",
-        "-c",
-        TWO_HOSTS,
-        "hosts",
-    ]
     return subprocess.run(
-        [*namespaces, sys.executable, *command],
+        [*NAMESPACES, "bash", "-c", TWO_HOSTS, "hosts", sys.executable, *command],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -64,7 +54,7 @@ def two_hosts(*command, **options):
 
 
 RUN = """
-import sys, time
+import sys
 from dask.distributed import Client
 with Client(timeout="60s") as client:  # of DASK_SCHEDULER_ADDRESS
     client.wait_for_workers(2, timeout=60)

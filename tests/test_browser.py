@@ -11,9 +11,8 @@ import time
 import pytest
 
 from tests.books import BOOKS, HOME, LESSONS, ROOT, navigation
-from tests.copies import copy_project, lend_environment
 from tests.nbval_plugin import browser_program
-from tests.test_lab import Lab
+from tests.test_lab import newcomers_lab
 
 pytestmark = [pytest.mark.setup, pytest.mark.browser]
 PICTURES = ROOT / "build" / "screenshots"
@@ -65,18 +64,12 @@ UNREADABLE = """() => {
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """`make lab`, whose notebooks draw all their cells at once."""
-    folder = copy_project(tmp_path_factory.mktemp("lab") / "project")
-    lend_environment(folder)
-    lab = Lab(folder, tmp_path_factory.mktemp("scratch"))
-    try:
-        lab.wait()
+    with newcomers_lab(tmp_path_factory) as lab:
         setting = json.dumps({"raw": json.dumps({"windowingMode": "defer"})}).encode()
         lab.get(
             "lab/api/settings/@jupyterlab/notebook-extension:tracker", method="PUT", data=setting
         )
         yield lab
-    finally:
-        lab.stop()
 
 
 @pytest.fixture(scope="module")

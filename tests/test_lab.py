@@ -65,6 +65,17 @@ class Lab:
         time.sleep(2)
         self.greeting = self.log.read_text()
 
+    def __enter__(self):
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         """End make and Lab, and wait for them."""
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -95,17 +106,18 @@ class Lab:
         return asyncio.run(asyncio.wait_for(talk(), timeout=60))
 
 
+def newcomers_lab(tmp_path_factory):
+    """Return a Lab of a copy of the project, to be entered."""
+    folder = copy_project(tmp_path_factory.mktemp("lab") / "eine Übung")
+    lend_environment(folder)
+    return Lab(folder, tmp_path_factory.mktemp("scratch"))
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """Start `make lab` as a newcomer would, in a folder with a space and a letter that is not ASCII, behind a proxy."""
-    folder = copy_project(tmp_path_factory.mktemp("lab") / "eine Übung")
-    lend_environment(folder)
-    lab = Lab(folder, tmp_path_factory.mktemp("scratch"))
-    try:
-        lab.wait()
+    with newcomers_lab(tmp_path_factory) as lab:
         yield lab
-    finally:
-        lab.stop()
 
 
 def test_lab_serves_the_notebooks(lab):
@@ -159,14 +171,10 @@ def test_the_panes_are_those_of_a_notebooks_cluster(lab):
 
 def test_a_port_that_is_taken(lab, tmp_path):
     """Then the next one; the URL says which."""
-    other = Lab(lab.folder, tmp_path, lab.port)
-    try:
-        other.wait()
+    with Lab(lab.folder, tmp_path, lab.port) as other:
         *_, last = [line for line in other.greeting.splitlines() if line.strip()]
         assert URL.search(last) and other.base != lab.base
         assert other.get("api/status")
-    finally:
-        other.stop()
 
 
 def test_the_servers_log_is_for_the_reader(monkeypatch):

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from tests import record
-from tests.books import BOOKS, HOME, LESSONS, ROOT, code_cells, read, texts
+from tests.books import BOOKS, HOME, LESSONS, ROOT, code_cells, is_solution, read, texts
 
 pytestmark = pytest.mark.setup
 CHALLENGE = LESSONS[3]
@@ -24,10 +24,6 @@ def copy(tmp_path_factory):
     command = [sys.executable, ".ci/learner.py", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return folder
-
-
-def is_solution(cell):
-    return "solution" in cell.metadata.get("tags", [])
 
 
 @pytest.mark.parametrize("book", BOOKS)

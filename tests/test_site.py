@@ -16,7 +16,7 @@ import yaml
 from bs4 import BeautifulSoup
 from packaging.specifiers import SpecifierSet
 
-from tests.books import BOOKS, HOME, ROOT, code_cells, read, texts
+from tests.books import BOOKS, HOME, ROOT, code_cells, is_solution, read, texts
 from tests.copies import base_python, copy_project, lend_environment
 
 pytestmark = pytest.mark.setup
@@ -219,9 +219,7 @@ def test_the_banner_names_the_hardware(book, soups):
 def test_solutions_are_closed(book, soups):
     """Each in a box of its own, with its code and its outputs; nothing else is in one."""
     soup = soups[page(book)]
-    solutions = [
-        cell.id for cell in code_cells(read(book)) if "solution" in cell.metadata.get("tags", [])
-    ]
+    solutions = [cell.id for cell in code_cells(read(book)) if is_solution(cell)]
     boxes = soup.select("details.solution")
     assert [box.select_one(".jp-CodeCell")["id"] for box in boxes] == [
         f"cell-id={name}" for name in solutions

@@ -133,13 +133,17 @@ def _compare_versions(client):
     here = {name: _version(name) for name in names}
     for name in names:
         # only what every Python has is asked for: a worker need not have this package yet
-        packages = [name, *(name + suffix for suffix in ("-cu12", "-cu13", "-cuda12x", "-cuda13x"))]
-        for worker, found in _first_found(client, packages).items():
+        for worker, found in _first_found(client, _packages(name)).items():
             if found != here[name]:
                 raise device.DeviceError(
                     f"The worker at {worker} has {name} {found or 'not installed'}, this notebook {here[name]}: "
                     "install the same versions everywhere."
                 )
+
+
+def _packages(name):
+    """Return what pip and conda may call the package of a library."""
+    return [name + suffix for suffix in ("", "-cu12", "-cu13", "-cuda12x", "-cuda13x")]
 
 
 def _first_found(client, packages):
@@ -157,9 +161,9 @@ def _first_found(client, packages):
 
 def _version(name):
     """Return the version of a library that this process has, under whichever name pip or conda installed it."""
-    for suffix in ("", "-cu12", "-cu13", "-cuda12x", "-cuda13x"):
+    for package in _packages(name):
         with suppress(metadata.PackageNotFoundError):
-            return metadata.version(name + suffix)
+            return metadata.version(package)
     return None
 
 
@@ -175,7 +179,7 @@ def _bring_package(client):
 
 
 def _project_version():
-    return metadata.version("rapids-dask-tutorial")
+    return metadata.version(PROJECT)
 
 
 def _compare_devices(client):

@@ -365,11 +365,12 @@ def running_cluster():
 
     Raises DeviceError, one line, if it does not answer or does not fit this notebook.
     """
-    if not scheduler_address():
+    address = scheduler_address()
+    if not address:
         return None
     from tutorial import clusters
 
-    return clusters.RunningCluster(scheduler_address())
+    return clusters.RunningCluster(address)
 
 
 def gpu_share():
@@ -425,7 +426,8 @@ def _remarks():
 def describe():
     """Return the one line that a notebook prints at its top: `Device: ...`."""
     on_gpu, why_cpu = _choose()
-    elsewhere = ["workers of %s" % scheduler_address()] if scheduler_address() else []
+    address = scheduler_address()
+    elsewhere = ["workers of %s" % address] if address else []
     if on_gpu:
         return "; ".join(["Device: %s" % _gpu_names(gpus())] + elsewhere + _remarks())
     return (
