@@ -122,7 +122,7 @@ def parts_of(rows):
 
 def chunked(client, devices, n, d, dtype, make, *shape):
     """Return n rows as a persisted Dask array: an equal chunk from each worker, on the first `devices` GPUs."""
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = sorted(client.nthreads())
     workers = workers[:devices] if device.GPU else workers
     rows, xp = n // len(workers), arrays()
     parts = [

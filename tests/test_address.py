@@ -66,7 +66,7 @@ for book, target in zip(sys.argv[1::2], sys.argv[2::2]):
     record.run(notebook, (ROOT / book).parent)
     nbformat.write(notebook, target)
 with Client(timeout="60s") as client:
-    print(sorted(client.scheduler_info(n_workers=-1)["workers"]), client.who_has())
+    print(sorted(client.nthreads()), client.who_has())
 """
 
 

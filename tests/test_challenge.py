@@ -121,7 +121,7 @@ def world():
         ) as plain_cluster,
         Client(plain_cluster, set_as_default=False) as plain_client,
     ):
-        n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        n_workers = len(client.nthreads())
         X, y = kept(*blobs(n_parts=n_workers))
         frame = kept(dd.from_dask_array(X, columns=["a", "b"]))
         kmeans = KMeans(n_clusters=5, random_state=7).fit(X)
@@ -179,7 +179,7 @@ def started_with_address(world):
 
 def lopsided(world):
     """Return the rows of X, all but nine of them on the same worker."""
-    one, other, *_ = world.client.scheduler_info(n_workers=-1)["workers"]
+    one, other, *_ = world.client.nthreads()
     parts = (world.X[:-9] + 0, one), (world.X[-9:] + 0, other)
     arrays = [world.client.persist(part, workers=[worker]) for part, worker in parts]
     wait(arrays)

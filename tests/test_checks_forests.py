@@ -22,7 +22,7 @@ def client():
 
 
 def workers_of(client):
-    return sorted(client.scheduler_info(n_workers=-1)["workers"])
+    return sorted(client.nthreads())
 
 
 def holders(client, array):

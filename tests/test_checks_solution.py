@@ -116,7 +116,7 @@ def test_rows_lie_where_they_are_asked():
     with Client(
         processes=False, n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as client:
-        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        workers = sorted(client.nthreads())
         rows = blobs.on_hosts(client, workers[:1], 1003, centers, 1.0)
         assert {worker for holders in client.who_has(rows).values() for worker in holders} == {
             workers[0]

@@ -384,7 +384,7 @@ def test_replicated_chunks_are_shared_out(client, put):
     wait(X)
     client.replicate(X)
     lengths = [length for length, _ in Shards(X).ask("lengths")]
-    assert len(lengths) == len(client.scheduler_info(n_workers=-1)["workers"])
+    assert len(lengths) == len(client.nthreads())
     assert sorted(n for answer in lengths for n in answer) == list(range(8))
     assert max(map(len, lengths)) - min(map(len, lengths)) <= 1
 

@@ -38,7 +38,7 @@ def on_hosts(client, workers, n, centers, std):
 
 def on_workers(client, make_blobs, n, dtype="float64", centers=None, std=1.0, seed=8):
     """Return n rows of `make_blobs` around the centres (k, d) as a Dask array, a chunk on each worker; wait for it."""
-    n_parts = len(client.scheduler_info(n_workers=-1)["workers"])
+    n_parts = len(client.nthreads())
     options = {"cluster_std": std, "n_parts": n_parts, "random_state": seed, "dtype": dtype}
     rows = client.persist(make_blobs(n, centers.shape[1], centers=centers, **options)[0])
     wait(rows)

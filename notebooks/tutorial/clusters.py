@@ -114,7 +114,7 @@ class RunningCluster:
                 "or unset it: then the notebook starts a cluster of its own."
             ) from None
         with client:
-            if not client.scheduler_info(n_workers=-1)["workers"]:
+            if not client.nthreads():
                 raise device.DeviceError(f"The scheduler at {address} has no workers: start some.")
             _compare_versions(client)
             _bring_package(client)
@@ -148,7 +148,7 @@ def _packages(name):
 
 def _first_found(client, packages):
     """Return worker -> the version of the first of the packages that it has, or None."""
-    found = dict.fromkeys(client.scheduler_info(n_workers=-1)["workers"])
+    found = dict.fromkeys(client.nthreads())
     for package in packages:
         answers = client.run(metadata.version, package, on_error="return")
         for worker, answer in answers.items():

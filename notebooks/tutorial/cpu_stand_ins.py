@@ -302,7 +302,7 @@ class LogisticRegression(_Distributed, SingleLogisticRegression):
 def _spread(arrays, n_parts):
     """Give each worker its share of the rows, as cuML's generators do; return one Dask array for each array."""
     client = default_client()
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = sorted(client.nthreads())
     n_parts = n_parts or len(workers)
     collections = []
     for array in arrays:

@@ -53,7 +53,7 @@ def rows_on(client, on, n_rows):
 
     As many blocks as there are workers are drawn, so that the rows are the same on one worker and on all of them.
     """
-    n_blocks = len(client.scheduler_info(n_workers=-1)["workers"])
+    n_blocks = len(client.nthreads())
     sizes = [n_rows * (k + 1) // n_blocks - n_rows * k // n_blocks for k in range(n_blocks)]
     parts = []
     for worker, numbers in zip(on, np.array_split(range(n_blocks), len(on)), strict=True):

@@ -72,7 +72,7 @@ def run(protocol, methods, rows):
         options["rmm_pool_size"] = 8 * ROW_BYTES * rows
     measurements = []
     with LocalCUDACluster(**options) as cluster, Client(cluster) as client:
-        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        workers = sorted(client.nthreads())
         rows -= rows % (PARTS_PER_WORKER * len(workers))
         for method in methods:
             first, warm, came_out = measure(client, workers, rows, method)

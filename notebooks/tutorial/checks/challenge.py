@@ -51,7 +51,7 @@ def check_cluster(cluster, client):
     if not (isinstance(cluster, LocalCUDACluster) or has_a_gpu_each(client)):
         return f"`cluster` is {kind(cluster)}: start LocalCUDACluster of the import cell, one worker for each device."
     devices = len(gpus()) if GPU else 2  # the stand-in's workers
-    found = len(client.scheduler_info(n_workers=-1)["workers"])
+    found = len(client.nthreads())
     if found != devices:
         return f"Expected {devices} worker(s), one for each device, and found {found}: leave n_workers out."
     return None
@@ -114,7 +114,7 @@ def fault_of_spread(client, X):
     futures = futures_of(X)
     counted = client.gather([client.submit(len, each, pure=False) for each in futures])
     lengths = {future.key: length for future, length in zip(futures, counted, strict=True)}
-    workers = dict.fromkeys(client.scheduler_info(n_workers=-1)["workers"], 0)
+    workers = dict.fromkeys(client.nthreads(), 0)
     for key, holders in client.who_has(futures).items():
         for worker in holders:
             workers[worker] += lengths[key]
