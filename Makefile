@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 
-.PHONY: help lab reset test test-notebooks check format record learner-copy bench site environment clean
+.PHONY: help lab reset stop test test-notebooks check format record learner-copy bench site environment clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:\t/p' Makefile | expand -t 17
@@ -12,6 +12,9 @@ lab: environment  ## open your copy of the notebooks, work/, in JupyterLab; ARGS
 
 reset:  ## put work/ aside under a dated name and make a new copy of the notebooks
 	@"$(PYTHON)" .ci/work.py reset
+
+stop:  ## end Dask's workers that a killed kernel of this folder has left, and nothing else
+	@"$(PYTHON)" .ci/stop.py
 
 test: environment check  ## run every check and test; sets itself up on first use
 	@$(VENV) -m pytest

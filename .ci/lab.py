@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 
 import work
 
@@ -86,10 +87,34 @@ def write_settings(prefix):
         return
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
+        with open(path + ".part", "w") as file:
             json.dump(wanted, file, indent=1)
-    except OSError:  # the environment belongs to somebody else
+        os.replace(path + ".part", path)
+    except OSError:  # the environment belongs to somebody else, or the disk is full
         pass
+
+
+def check_folders():
+    """Exit with one line if Jupyter, or every kernel, would fail for want of a folder to write to."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        sys.exit(
+            "No folder for temporary files can be written: %s. Free some disk, or name another folder: "
+            "TMPDIR=/other/folder make lab" % error.strerror
+        )
+    folder = jupyter_runtime_dir()
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))  # some files of a few hundred bytes each
+    except OSError as error:
+        sys.exit(
+            "JupyterLab cannot write to %s: %s. Free some disk, or name another folder: HOME=/other/folder make lab"
+            % (folder, error.strerror)
+        )
 
 
 def is_news(record):
@@ -110,6 +135,7 @@ def is_news(record):
 def main(arguments):
     os.chdir(work.ROOT)
     work.tell(work.ROOT)
+    check_folders()
     write_settings(sys.prefix)
     print("Starting JupyterLab; Control-C stops it.", flush=True)
     os.environ.update(environment(os.environ))

@@ -8,6 +8,7 @@ relative path in a notebook leads from the copy to where it leads from the origi
 """
 
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -79,8 +80,9 @@ def update(root):
     os.makedirs(work, exist_ok=True)
     # first the record, then the files: what an interruption leaves out is copied the next time
     if missing:
-        with open(record, "w") as file:
+        with open(record + ".part", "w") as file:
             json.dump(copied, file, indent=1, sort_keys=True)
+        os.replace(record + ".part", record)
     for path in missing:
         place(os.path.join(root, path), os.path.join(work, path))
     changed = [path for path in notebooks if copied.get(path, notebooks[path]) != notebooks[path]]
@@ -110,17 +112,31 @@ def put_aside(root):
     return name
 
 
+def remedy(error):
+    """Return what to do about an OSError, as words to append to it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ". Free some disk, then try again: nothing is lost."
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return ". Copy the whole folder to where you may write, and run `make lab` there."
+    return ""
+
+
 def tell(root):
     """Update root/work and print a line for what was copied, a line for what has changed since. Exit if it fails."""
     first = not os.path.isdir(os.path.join(root, "work"))
     try:
         copied, changed = update(root)
     except OSError as error:
-        sys.exit("work/, your copy of the notebooks, cannot be made: %s" % error)
+        sys.exit("work/, your copy of the notebooks, cannot be made: %s%s" % (error, remedy(error)))
     if first:
         print("work/ is your copy of the notebooks. Git does not see it; nothing overwrites it.")
     elif copied:
         print("Copied to work/: %s" % ", ".join(copied))
+    if not os.access(os.path.join(root, "work"), os.W_OK):
+        print(
+            "work/ cannot be written: JupyterLab opens it and cannot save. "
+            "Copy the whole folder to where you may write, and run `make lab` there."
+        )
     if changed:
         print(
             "Changed since they were copied to work/: %s. Your copy stays as it is; "
@@ -133,7 +149,10 @@ def main(arguments):
     if arguments not in ([], ["reset"]):
         sys.exit("usage: python3 .ci/work.py [reset]")
     if arguments:
-        aside = put_aside(ROOT)
+        try:
+            aside = put_aside(ROOT)
+        except OSError as error:
+            sys.exit("work/ stays where it is: %s%s" % (error, remedy(error)))
         if aside:
             print("Your copy is now in %s/." % aside)
     tell(ROOT)

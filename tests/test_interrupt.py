@@ -31,13 +31,13 @@ FINISH = "client.close()\ncluster.close()"
 
 
 class Kernel:
-    """A kernel as JupyterLab starts it: a process group of its own, in the folder of the notebooks."""
+    """A kernel as JupyterLab starts it: a process group of its own, in the folder of the notebooks or another one."""
 
-    def __init__(self):
+    def __init__(self, folder=ROOT / "notebooks"):
         self.manager = KernelManager(
             kernel_name=":nbval-parent-env", kernel_spec_manager=NbvalKernelspecManager()
         )
-        self.manager.start_kernel(cwd=str(ROOT / "notebooks"))
+        self.manager.start_kernel(cwd=str(folder))
         self.process = psutil.Process(self.manager.provisioner.pid)
         self.client = self.manager.client()
         self.client.start_channels()
