@@ -31,6 +31,7 @@ DEEPER = {
     "notebooks/deeper/Late_Flights.ipynb": LESSONS[2],
     "notebooks/deeper/KMeans_by_Hand.ipynb": LESSONS[4],
     "notebooks/deeper/KMeans_at_the_Limit.ipynb": LESSONS[4],
+    "notebooks/deeper/Many_Machines.ipynb": LESSONS[4],
 }
 BOOKS = [HOME, *LESSONS, *DEEPER]
 # What JupyterLab writes, less language_info.version: that is of the machine which saved the notebook last, so none

@@ -12,6 +12,7 @@ from tutorial.checks import (
     intro,
     late,
     limit,
+    machines,
     moving,
     solution,
 )
@@ -34,6 +35,7 @@ PARTS = [
     intro,
     late,
     limit,
+    machines,
     moving,
     solution,
 ]  # each names its exercises to `check`

@@ -1,0 +1,156 @@
+"""The nodes of a Dask cluster, on this machine: commands as one types them on each node, and a wait that ends.
+
+    nodes = Nodes()
+    nodes.start("dask scheduler --host 127.0.0.1 --port 0 --scheduler-file scheduler.json")
+    nodes.start("dask worker --scheduler-file scheduler.json", CUDA_VISIBLE_DEVICES="0")
+    nodes.close()
+
+A command runs in a process of its own, in a folder that they share, and ends with this process at the latest.
+"""
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from pathlib import Path
+
+from tutorial.processes import SET_PDEATHSIG
+
+PATIENCE = 60  # seconds to wait for a scheduler's file, and for a process to end
+
+
+class Nodes:
+    """Commands that run beside this process, and their shared folder, `folder` (a Path), with a log of each."""
+
+    def __init__(self):
+        self._temporary = tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True)
+        self.folder, self._running = Path(self._temporary.name), []
+        self._end = weakref.finalize(self, _end_all, self._running, self._temporary)
+
+    def start(self, command, **environment):
+        """Run a command line of Dask in the folder; return once a scheduler file that it writes is there.
+
+        environment: names and texts, in addition to this process's own. Raises RuntimeError, with the end of the log,
+        if the command ends before, and TimeoutError if the file is not there after a minute.
+        """
+        program, *arguments = shlex.split(command)
+        if program != "dask":
+            raise ValueError(f"{program}: only commands of Dask are run here, as `dask worker`.")
+        log = self.folder / f"{len(self._running)}.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                cwd=self.folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # Jupyter's interrupt goes to a session
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        self._running.append(process)
+        if arguments[0] == "scheduler" and "--scheduler-file" in arguments:
+            self._wait_for(
+                self.folder / arguments[arguments.index("--scheduler-file") + 1], process, log
+            )
+
+    def _wait_for(self, file, process, log):
+        deadline = time.monotonic() + PATIENCE
+        while not file.exists():
+            if process.poll() is not None:
+                last = log.read_text().strip().splitlines()[-1:]
+                raise RuntimeError(f"The scheduler has ended: {''.join(last)}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"No scheduler within {PATIENCE} s: is this machine very busy?")
+            time.sleep(0.05)
+
+    def close(self):
+        """End all commands, and remove their folder."""
+        self._end()
+
+
+def _end_with_parent():
+    """In a new process: have Linux end it when the thread that has started it ends."""
+    ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end_all(running, temporary):
+    """End workers first: one whose scheduler is gone waits a while for it."""
+    schedulers = [process for process in running if "scheduler" in process.args]
+    for each in ([process for process in running if process not in schedulers], schedulers):
+        for process in each:
+            process.terminate()
+        for process in each:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    temporary.cleanup()
+
+
+def end_worker(client, worker):
+    """End a worker of this machine (its address) as a crash does: at once, and without a word to anybody."""
+    os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+
+
+def workers_again(client, n_workers):
+    """Wait until n_workers answer, those included that took the place of ended ones; return their addresses, in order.
+
+    Raises TimeoutError after a minute. (For a moment after its end, Dask's scheduler still counts a worker.)
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        client.wait_for_workers(n_workers, timeout=PATIENCE)
+        answers = client.run(os.getpid, on_error="return")
+        if len(answers) == n_workers and all(isinstance(each, int) for each in answers.values()):
+            return sorted(answers)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{n_workers} workers do not answer within {PATIENCE} s.")
+        time.sleep(0.1)
+
+
+def within(seconds, call):
+    """Return call(), or raise TimeoutError once `seconds` have passed, and what the call raises before.
+
+    The call runs in a thread, and goes on there after the time is over: nothing can end a thread. Restart the workers
+    that it waits for, and it ends with an error that nobody sees.
+    """
+    answer = []
+
+    def run():
+        try:
+            answer.append((call(), None))
+        except BaseException as error:
+            answer.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answer:
+        raise TimeoutError(
+            f"No answer within {seconds:g} s. A worker may have ended, and others wait for it: client.restart()"
+        )
+    [(value, error)] = answer
+    if error is not None:
+        raise error
+    return value
+
+
+@contextlib.contextmanager
+def expected(*kinds):
+    """Show an error of these kinds in one line, and go on: for a cell that shows what goes wrong."""
+    try:
+        yield
+    except kinds as error:
+        first = str(error).strip().splitlines() or [""]
+        print(f"{type(error).__name__}: {first[0]}")
+    else:
+        raise AssertionError(f"no {' or '.join(kind.__name__ for kind in kinds)} was raised")
