@@ -30,7 +30,7 @@ lesson = pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
 deeper = pytest.mark.parametrize("book", DEEPER)
 # the notebooks that keep what DESIGN.md asks of one: the list grows as they are rebuilt
 REBUILT = [*LESSONS, *DEEPER]
-FROM_A_CPU = ["notebooks/deeper/Many_Machines.ipynb"]  # these wait for a run on a GPU, and README says so
+FROM_A_CPU = ["notebooks/deeper/Many_Machines.ipynb"]  # until a GPU has run them; README says so
 MIDDLE = 7  # lines of the code cell in the middle; to come down towards 4
 rebuilt = pytest.mark.parametrize("book", REBUILT)
 
