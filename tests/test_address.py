@@ -169,6 +169,19 @@ def test_a_cluster_by_its_file(by_file):
         assert cluster.status.name == "running"
 
 
+def test_nccl_meets_where_the_cluster_says(by_file, monkeypatch):
+    """A notebook keeps it on this machine; a worker of others' cluster, which imports this package, does not."""
+    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
+
+    def keep():
+        device._keep_nccl_here()
+        return os.environ.get("NCCL_SOCKET_IFNAME")
+
+    with Client(device.running_cluster(), set_as_default=False) as client:
+        assert set(client.run(keep).values()) == {None}
+    assert keep() == "lo"
+
+
 def test_the_challenge_takes_it(by_file):
     cluster = device.running_cluster()
     with Client(cluster, set_as_default=False) as client:
@@ -212,7 +225,7 @@ def test_another_version_on_a_worker(by_file, monkeypatch):
         clusters, "_version", lambda name: "1.0" if name == "pandas" else real(name)
     )
     with pytest.raises(
-        device.DeviceError, match=r"^The worker at tcp://\S+ has pandas \S+, this notebook 1.0: "
+        device.DeviceError, match=r"^The scheduler has pandas \S+, this notebook 1.0: "
     ):
         device.running_cluster()
 

@@ -77,7 +77,12 @@ def check(manifest):
     spec = manifest["spec"]
     [worker], [scheduler] = (spec[role]["spec"]["containers"] for role in ("worker", "scheduler"))
 
-    assert int(worker["resources"].get("limits", {}).get("nvidia.com/gpu", 0)) > 0, "no GPU"
+    for container in (
+        worker,
+        scheduler,
+    ):  # the scheduler unpickles frames, and cuDF needs a GPU for that
+        assert int(container["resources"].get("limits", {}).get("nvidia.com/gpu", 0)) > 0, "no GPU"
+        assert {"name": "NCCL_SOCKET_IFNAME", "value": "eth0"} in container["env"], "NCCL"
     assert worker["args"][:3] == ["dask", "cuda", "worker"], "no workers with GPUs"
     assert worker["args"][3:5] == ["--name", "$(DASK_WORKER_NAME)"], "the operator names workers"
     cuda_worker().make_context("worker", worker["args"][3:])  # fails at an unknown option
@@ -146,6 +151,8 @@ WORKER, SCHEDULER = (f"spec/{role}/spec/containers/0" for role in ("worker", "sc
         ("spec/worker/replicas", "two", "'two' is not of type 'integer'"),
         (f"{WORKER}/resources/limits/nvidia.com~gpu", 1, "1 is not of type 'string'"),
         (f"{WORKER}/resources", {"limits": {"memory": "32Gi"}}, "no GPU"),
+        (f"{SCHEDULER}/resources", {"requests": {"memory": "4Gi"}}, "no GPU"),
+        (f"{WORKER}/env/1/value", "lo", "NCCL"),
         (f"{WORKER}/args/1", "cuda-worker", "no workers with GPUs"),
         (f"{WORKER}/args/5", "--dashboard-adress", "8788"),
         (f"{SCHEDULER}/args", ["dask", "scheduler", "--port", "9000"], "other ports"),

@@ -13,7 +13,7 @@ import dask.array as da
 import numpy as np
 import psutil
 import pytest
-from dask.distributed import Client, Future, wait
+from dask.distributed import Client, Event, Future, wait
 
 SCHEDULER = "dask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file s.json"
 WORKER = "dask worker --scheduler-file s.json --host 127.0.0.1 --nthreads 1 --no-dashboard"
@@ -44,11 +44,39 @@ def draw():
     return draw
 
 
+def test_the_fullest_worker(client):
+    workers = nodes.all_workers(client, 2)
+    for each in workers:
+        kept = client.scatter(list(range(5)), workers=[each], hash=False)
+        assert nodes.fullest(client) == each
+        del kept
+
+
 def test_an_ended_worker_is_replaced(client):
-    before = nodes.workers_again(client, 2)
+    before = nodes.all_workers(client, 2)
     nodes.end_worker(client, before[0])
-    after = nodes.workers_again(client, 2)
+    after = nodes.all_workers(client, 2)
     assert before[0] not in after and before[1] in after
+
+
+def test_a_worker_killed_during_an_svd(client):
+    """Of notebook 1: Dask makes the lost blocks again, and the singular values are the same."""
+    workers = nodes.all_workers(client, 2)
+    A = da.random.default_rng(seed=7).standard_normal((20_000, 50), chunks=(1000, 50))
+    started = Event("svd")
+
+    def slow(block):
+        started.set()
+        time.sleep(0.1)
+        return block
+
+    _, before, _ = da.linalg.svd(A)
+    _, after, _ = da.linalg.svd(A.map_blocks(slow))
+    before, future = before.compute(), client.compute(after)
+    assert started.wait(timeout=30)
+    nodes.end_worker(client, workers[0])
+    np.testing.assert_allclose(future.result(timeout=60), before, rtol=1e-12)
+    assert workers[0] not in nodes.all_workers(client, 2)
 
 
 def test_what_is_at_risk(client):

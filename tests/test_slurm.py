@@ -93,7 +93,7 @@ import asyncio, os
 from distributed import Nanny
 
 class CUDAWorker:
-    def __init__(self, name, nthreads=1, dashboard=True, interface=None, scheduler_file=None):
+    def __init__(self, name, nthreads=1, dashboard_address=":0", interface=None, scheduler_file=None):
         self.nannies = [
             Nanny(scheduler_file=scheduler_file, name=f"{name}-{gpu}", nthreads=nthreads, interface=interface)
             for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",")
@@ -117,16 +117,16 @@ from distributed.cli.dask_worker import main
 @click.command()
 @click.argument("scheduler", required=False)
 @click.option("--scheduler-file")
-@click.option("--no-dashboard", is_flag=True)
+@click.option("--dashboard-address")
 @click.option("--interface")
 @click.option("--name")
 @click.option("--nthreads", default=1)
 @click.option("--memory-limit", default="auto")
 @click.option("--death-timeout")
-def worker(scheduler, no_dashboard, **options):
+def worker(scheduler, dashboard_address, **options):
     gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    main([*filter(None, [scheduler]), "--no-dashboard", f"--nworkers={len(gpus)}", *given])
+    main([*filter(None, [scheduler]), "--dashboard-address", dashboard_address, f"--nworkers={len(gpus)}", *given])
 
 @click.group
 def cuda():
@@ -147,7 +147,7 @@ def name(_):
     return os.environ["SLURMD_NODENAME"], os.environ["NCCL_SOCKET_IFNAME"]
 
 with Client(timeout=60) as client:
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
     print("WORK", json.dumps({
         "tasks": sorted(client.submit(name, n, workers=[worker], allow_other_workers=False).result()
                         for n, worker in enumerate(client.nthreads())),
@@ -414,6 +414,15 @@ def test_dask_jobqueue_waits_for_an_interrupt(slurm, tmp_path):
     assert slurm.states() <= {"CANCELLED", "COMPLETING"}
 
 
+def test_jobs_that_end_without_workers(slurm, tmp_path):
+    """Here they lack Dask-CUDA: one line, no wait without end."""
+    answer = slurm.run([*JOBQUEUE, "--", "true"], tmp_path)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr
+    assert answer.stderr.strip().endswith("without their workers: slurm-*.out say why.")
+    said = "".join(path.read_text() for path in tmp_path.glob("slurm-*.out"))
+    assert "dask_cuda" in said
+
+
 def test_a_job_that_slurm_refuses(slurm, tmp_path):
     """What sbatch says of it, and its script, at once."""
     answer = slurm.run(
@@ -424,7 +433,15 @@ def test_a_job_that_slurm_refuses(slurm, tmp_path):
 
 
 def runner(slurm, folder, *options, **environment):
-    tasks = ["srun", "--nodes=2", "--ntasks=4", "--exclusive", "--gpus-per-node=2", *options]
+    tasks = [
+        "srun",
+        "--nodes=2",
+        "--ntasks=4",
+        "--exclusive",
+        "--gpus-per-node=2",
+        "--kill-on-bad-exit",
+        *options,
+    ]
     command = [*tasks, "python", DEPLOY / "slurm_runner.py", "--interface=wire0"]
     return slurm.run(command, folder, **environment)
 
@@ -442,5 +459,5 @@ def test_a_script_brings_its_cluster(slurm, tmp_path):
 def test_two_worker_tasks_on_a_node_are_found(slurm, dask_cuda, tmp_path):
     """They would share its GPUs, and the other node's would have no worker."""
     answer = runner(slurm, tmp_path, "--distribution=block", **dask_cuda)
-    assert answer.returncode == 1
+    assert answer.returncode
     assert "Not one worker task for each node (Counter({'n2': 4}))" in answer.stderr, answer.stderr

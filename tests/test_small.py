@@ -68,7 +68,7 @@ def test_a_disk_that_is_full_loses_nothing(elsewhere, tmp_path):
     (elsewhere / "work").mkdir()
     second = f"""
 mount -t tmpfs -o size=1m none "$1"
-{sys.executable} "$1/../.ci/work.py" 2> "{tmp_path}/first"
+"{sys.executable}" "$1/../.ci/work.py" 2> "{tmp_path}/first"
 echo mine > "$1/{BOOKS[0]}"
 mount -o remount,size=100m "$1"
 """

@@ -2,7 +2,10 @@
 # Certificates for a Dask cluster that speaks TLS: a private authority, and one certificate for each role.
 #
 #   bash certificates.sh FOLDER     # once; then copy FOLDER, over SSH, to every node and to the notebooks' machine
-#   source FOLDER/tls.env           # on each of them, before by_address.sh, ssh_cluster.py or Jupyter
+#   source FOLDER/tls.env           # on each of them, before by_address.sh or Jupyter
+#
+# ssh_cluster.py sends its own settings along: source tls.env before it, and have FOLDER at the same path on all hosts.
+# This is for Dask's messages. The dashboard, NCCL and UCX are not encrypted: for them, use a private network.
 #
 # Dask asks both sides for a certificate of this authority, and for no name or host in it. So whoever has one of these
 # keys is in: runs code on the workers, and reads what they send. They are valid for a year; then make a new folder.

@@ -15,6 +15,7 @@ It needs pip install dask-jobqueue, and a folder that all nodes see.
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,10 +48,11 @@ def start(options):
         # Dask-CUDA starts a worker for each GPU that the job sees. Told of as many processes, dask-jobqueue knows them
         # all by name, and gives each one thread and its part of the memory.
         worker_command="distributed.cli.dask_worker" if ON_CPU else "dask_cuda.cli",
+        python=shlex.quote(sys.executable),
         processes=options.gpus,
         cores=options.gpus,
         memory=options.memory,
-        worker_extra_args=["--no-dashboard"],
+        worker_extra_args=["--dashboard-address", "127.0.0.1:0"],
         scheduler_options={"dashboard_address": "127.0.0.1:0"},
         interface=options.interface,
         job_cpu=options.cpus,
@@ -69,6 +71,22 @@ def start(options):
     return cluster
 
 
+def wait_for_workers(cluster, client, number):
+    """Wait as long as the queue takes; stop, with one line, once the jobs have ended without their workers."""
+    while True:
+        try:
+            return client.wait_for_workers(number, timeout=10)
+        except TimeoutError:
+            jobs = [str(job.job_id) for job in cluster.workers.values() if job.job_id]
+            command = ["squeue", "--noheader", "--format=%i", "--jobs", ",".join(jobs)]
+            answer = subprocess.run(command, capture_output=True, text=True)
+            gone = not answer.stdout.strip() and (
+                not answer.returncode or "Invalid" in answer.stderr
+            )
+            if jobs and gone:
+                sys.exit("The jobs have ended without their workers: slurm-*.out say why.")
+
+
 def main(arguments):
     """Start the cluster, run the command or wait for Ctrl-C, end the cluster; return the command's exit status."""
     options = read(arguments)
@@ -76,10 +94,10 @@ def main(arguments):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     # The tutorial sets it to lo, one machine alone, unless it is set. The jobs inherit it.
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", options.interface or "^lo,docker")
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", options.interface or "")
     with start(options) as cluster, Client(cluster) as client:
         print(f"export DASK_SCHEDULER_ADDRESS={cluster.scheduler_address}", flush=True)
-        client.wait_for_workers(options.nodes * options.gpus)  # as long as the queue takes
+        wait_for_workers(cluster, client, options.nodes * options.gpus)
         print(f"{len(client.nthreads())} workers are there", flush=True)
         if not options.command:
             signal.pause()

@@ -1,7 +1,7 @@
 """A script that brings its own Dask cluster: srun starts it several times, each time with another part to play.
 
-    srun --nodes=2 --ntasks=4 --exclusive --distribution=cyclic --gpus-per-node=4 \\
-        python notebooks/deploy/slurm_runner.py --interface ib0
+    srun --nodes=2 --ntasks=4 --exclusive --distribution=cyclic --gpus-per-node=4 --cpus-per-task=8 \\
+        --kill-on-bad-exit python notebooks/deploy/slurm_runner.py --interface ib0
 
 Tasks: one for each node, and two more. Task 0 becomes the scheduler, task 1 the client, which runs work(). Each other
 becomes a dask_cuda.CUDAWorker, which starts a worker for each GPU that it sees: all that the job has on its node. Two
@@ -54,13 +54,17 @@ def main():
     parser.add_argument("--interface")
     interface = parser.parse_args().interface
     # The tutorial sets it to lo, one machine alone, unless it is set.
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", interface or "^lo,docker")
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", interface or "")
     on_cpu = os.environ.get("TUTORIAL_DEVICE") == "cpu"
     gpus = 1 if on_cpu else int(os.environ["SLURM_GPUS_ON_NODE"])
     with (
         SLURMRunner(
             worker_class="distributed.Nanny" if on_cpu else "dask_cuda.CUDAWorker",
-            worker_options={"interface": interface, "nthreads": 1, "dashboard": False},
+            worker_options={
+                "interface": interface,
+                "nthreads": 1,
+                "dashboard_address": "127.0.0.1:0",
+            },
             scheduler_options={"interface": interface, "dashboard_address": "127.0.0.1:0"},
             # of this step: a second srun in the same job must not find the first one's scheduler
             scheduler_file=f"scheduler-{{job_id}}-{os.environ.get('SLURM_STEP_ID')}.json",

@@ -221,18 +221,21 @@ def _compare_networks(client):
 
 
 def _compare_versions(client):
-    """Raise DeviceError where a worker has another version of what results depend on than this notebook, or none."""
+    """Raise DeviceError where the scheduler or a worker has another version of a library than this notebook, or none.
+
+    Asked for is what results depend on. The scheduler unpickles what it passes on, and cuML's workers meet through it.
+    """
     names = ["dask", "distributed", "numpy", "pandas", "scikit-learn"]
     if device.GPU:
         names += ["cudf", "cuml", "cupy"]
     here = {name: _version(name) for name in names}
     for name in names:
         # only what every Python has is asked for: a worker need not have this package yet
-        for worker, found in _first_found(client, _packages(name)).items():
+        for who, found in _first_found(client, _packages(name)).items():
             if found != here[name]:
                 raise device.DeviceError(
-                    f"The worker at {worker} has {name} {found or 'not installed'}, this notebook {here[name]}: "
-                    "install the same versions everywhere."
+                    f"The {who} has {name} {found or 'not installed'}, this notebook {here[name]}: install the same "
+                    "versions everywhere."
                 )
 
 
@@ -242,13 +245,16 @@ def _packages(name):
 
 
 def _first_found(client, packages):
-    """Return worker -> the version of the first of the packages that it has, or None."""
-    found = dict.fromkeys(client.nthreads())
+    """Return "scheduler", "worker at ADDRESS" -> the version of the first of the packages that it has, or None."""
+    found = {"scheduler": None, **{f"worker at {worker}": None for worker in client.nthreads()}}
     for package in packages:
         answers = client.run(metadata.version, package, on_error="return")
-        for worker, answer in answers.items():
-            if found[worker] is None and isinstance(answer, str):
-                found[worker] = answer
+        answers = {f"worker at {worker}": answer for worker, answer in answers.items()}
+        with suppress(metadata.PackageNotFoundError):
+            answers["scheduler"] = client.run_on_scheduler(metadata.version, package)
+        for who, answer in answers.items():
+            if found[who] is None and isinstance(answer, str):
+                found[who] = answer
         if all(found.values()):
             break
     return found
@@ -263,7 +269,7 @@ def _version(name):
 
 
 def _bring_package(client):
-    """Send this package, as one file, to workers that do not have it in this version."""
+    """Send this package, as one file, to scheduler and workers where one of them lacks it in this version."""
     here = _project_version()
     if all(version == here for version in _first_found(client, [PROJECT]).values()):
         return

@@ -287,6 +287,17 @@ def _check_processes():
         ) from None
 
 
+def _keep_nccl_here():
+    """Have NCCL meet on this machine alone, as the notebooks' clusters do, unless NCCL_SOCKET_IFNAME is set.
+
+    Not in a worker of a cluster that others have started, which may have workers on other machines: workers of a
+    notebook's own cluster inherit the variable.
+    """
+    dask = sys.modules.get("distributed.worker")
+    if not (dask and len(dask.Worker._instances)):
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+
+
 @functools.lru_cache(maxsize=None)
 def _choose():
     """Return whether the GPU was chosen, and the reason where the choice fell on the CPU."""
@@ -301,8 +312,7 @@ def _choose():
         return False, reason
     if len(gpus()) < len(visible()):  # Dask-CUDA takes all that are visible
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus())
-    # the notebooks' clusters stay on this machine: NCCL, too, has no need of the network
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    _keep_nccl_here()
     # cuDF 26.10 says this, here and on the workers, whenever Dask asks a fresh frame for its size
     warnings.filterwarnings("ignore", message="The deep parameter is ignored")
     os.environ.setdefault("PYTHONWARNINGS", "ignore:The deep parameter is ignored:UserWarning")

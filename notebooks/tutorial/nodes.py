@@ -101,20 +101,33 @@ def end_worker(client, worker):
     os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
 
 
-def workers_again(client, n_workers):
+def all_workers(client, n_workers):
     """Wait until n_workers answer, those included that took the place of ended ones; return their addresses, in order.
 
-    Raises TimeoutError after a minute. (For a moment after its end, Dask's scheduler still counts a worker.)
+    Raises TimeoutError after a minute. For a moment after its end, Dask's scheduler still counts a worker; and a nanny
+    does not replace a worker that ends before the nanny has heard of its start: both are waited for.
     """
+
+    def ready(dask_worker):  # it runs in the nanny
+        return dask_worker.status.name == dask_worker.process.status.name == "running"
+
     deadline = time.monotonic() + PATIENCE
     while True:
         client.wait_for_workers(n_workers, timeout=PATIENCE)
         answers = client.run(os.getpid, on_error="return")
-        if len(answers) == n_workers and all(isinstance(each, int) for each in answers.values()):
+        nannies = client.run(ready, nanny=True, on_error="return")
+        there = [isinstance(answer, int) for answer in answers.values()]
+        if len(there) == n_workers and all(there) and list(nannies.values()) == [True] * n_workers:
             return sorted(answers)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{n_workers} workers do not answer within {PATIENCE} s.")
         time.sleep(0.1)
+
+
+def fullest(client):
+    """Return the address of the worker that holds most results."""
+    held = client.has_what()
+    return max(held, key=lambda worker: len(held[worker]))
 
 
 def within(seconds, call):
@@ -123,17 +136,20 @@ def within(seconds, call):
     The call runs in a thread, and goes on there after the time is over: nothing can end a thread. Restart the workers
     that it waits for, and it ends with an error that nobody sees.
     """
-    answer = []
+    answer, late = [], threading.Event()
 
     def run():
         try:
-            answer.append((call(), None))
+            found = call(), None
         except BaseException as error:
-            answer.append((None, error))
+            found = None, error
+        if not late.is_set():
+            answer.append(found)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
+    late.set()
     if not answer:
         raise TimeoutError(
             f"No answer within {seconds:g} s. A worker may have ended, and others wait for it: client.restart()"
