@@ -43,8 +43,8 @@ def work(client):
     off = np.linalg.norm(centers[:, None] - found[None], axis=-1).min(axis=1).max()
     print(f"k-means: the worst of {len(found)} centroids is {off:.3f} off", flush=True)
     nodes = client.run(os.getenv, "SLURMD_NODENAME")
-    chunks = Counter(nodes[worker] for [worker] in client.who_has(rows).values())
-    for node, n in sorted(chunks.items()):
+    holders = {worker for workers in client.who_has(rows).values() for worker in workers}
+    for node, n in sorted(Counter(nodes[worker] for worker in holders).items()):
         print(f"{node}: rows on {n} workers", flush=True)
 
 
