@@ -50,6 +50,11 @@ def markdown(book):
     return [cell.source for cell in read(book).cells if cell.cell_type == "markdown"]
 
 
+def short_name(book):
+    """Return the title of a notebook, up to its first comma."""
+    return re.search(r"^# (.*)", markdown(book)[1], re.MULTILINE)[1].split(",")[0]
+
+
 def is_imports(cell):
     return cell.id == "imports"
 
@@ -408,10 +413,11 @@ def test_outputs_come_from_a_gpu(book):
     """Committed outputs name their hardware and versions at the end, and the hardware is a GPU."""
     ran_on = "".join(texts(code_cells(read(book))[-1].outputs))
     if book in FROM_A_CPU:
-        name = re.search(r"^# (.*)", markdown(book)[1], re.MULTILINE)[1].split(",")[0]
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         assert ran_on.startswith("Ran on: CPU, ")
-        assert f"*{name}* ran without a GPU only, and shows that run" in " ".join(readme.split())
+        assert f"*{short_name(book)}* ran without a GPU only, and shows that run" in " ".join(
+            readme.split()
+        )
         return
     assert re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
 
@@ -538,8 +544,7 @@ def test_deeper(book):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(row, readme, re.MULTILINE) == [minutes]
     drawn = re.findall(r">([^<]+)<", (ROOT / "notebooks/pictures/path.svg").read_text("utf-8"))
-    name = re.search(r"^# (.*)", title, re.MULTILINE)[1].split(",")[0]
-    assert name.lower() in " ".join(" ".join(drawn).lower().split())
+    assert short_name(book).lower() in " ".join(" ".join(drawn).lower().split())
 
 
 def test_readme():

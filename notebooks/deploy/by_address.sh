@@ -7,7 +7,8 @@
 #
 # INTERFACE is the network that the nodes share, as `ip -brief address` lists it: eth0, or ib0 of InfiniBand.
 # TUTORIAL_PROTOCOL=tcp|tls|ucx: for the scheduler. tls: first `source tls.env`, that certificates.sh writes, on every
-# node. ucx needs the package distributed-ucxx, and does not encrypt. TUTORIAL_DEVICE=cpu starts workers without GPUs.
+# node. ucx needs distributed-ucxx-cu13 (or -cu12) everywhere, and does not encrypt.
+# TUTORIAL_DEVICE=cpu starts workers without GPUs.
 # PYTHON=/path/to/python where `python` is another one; TUTORIAL_PORT for another port of the scheduler than 8786.
 set -euo pipefail
 usage="usage: bash by_address.sh scheduler INTERFACE | bash by_address.sh workers INTERFACE ADDRESS"

@@ -93,7 +93,7 @@ def main(arguments):
     # dask_jobqueue has a handler of its own for Ctrl-C. SIGTERM does the same here: no job stays behind.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # The tutorial sets it to lo, one machine alone, unless it is set. The jobs inherit it.
+    # The tutorial sets it to lo, one machine alone, unless it is set. Empty, it lets NCCL choose. The jobs inherit it.
     os.environ.setdefault("NCCL_SOCKET_IFNAME", options.interface or "")
     with start(options) as cluster, Client(cluster) as client:
         print(f"export DASK_SCHEDULER_ADDRESS={cluster.scheduler_address}", flush=True)

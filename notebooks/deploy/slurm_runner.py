@@ -53,7 +53,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--interface")
     interface = parser.parse_args().interface
-    # The tutorial sets it to lo, one machine alone, unless it is set.
+    # The tutorial sets it to lo, one machine alone, unless it is set. Empty, it lets NCCL choose.
     os.environ.setdefault("NCCL_SOCKET_IFNAME", interface or "")
     on_cpu = os.environ.get("TUTORIAL_DEVICE") == "cpu"
     gpus = 1 if on_cpu else int(os.environ["SLURM_GPUS_ON_NODE"])

@@ -9,7 +9,6 @@ A command runs in a process of its own, in a folder that they share, and ends wi
 """
 
 import contextlib
-import ctypes
 import os
 import shlex
 import signal
@@ -19,9 +18,10 @@ import tempfile
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
-from tutorial.processes import SET_PDEATHSIG
+from tutorial.processes import signal_at_parents_end
 
 PATIENCE = 60  # seconds to wait for a scheduler's file, and for a process to end
 
@@ -53,7 +53,9 @@ class Nodes:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,  # Jupyter's interrupt goes to a session
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(signal_at_parents_end, signal.SIGTERM)
+                if sys.platform == "linux"
+                else None,
             )
         self._running.append(process)
         if arguments[0] == "scheduler" and "--scheduler-file" in arguments:
@@ -74,11 +76,6 @@ class Nodes:
     def close(self):
         """End all commands, and remove their folder."""
         self._end()
-
-
-def _end_with_parent():
-    """In a new process: have Linux end it when the thread that has started it ends."""
-    ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end_all(running, temporary):

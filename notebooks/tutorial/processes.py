@@ -6,6 +6,7 @@ process of another folder, of another machine whose job inherited the environmen
 for a left one. Only the standard library is needed, so that .ci/stop.py can ask this file. Written for any Python 3.
 """
 
+import ctypes
 import os
 import re
 import signal
@@ -14,9 +15,7 @@ import time
 
 MARK = "TUTORIAL_KERNEL"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-SET_PDEATHSIG = (
-    1  # of Linux's prctl: the signal that a process gets when the one that started it ends
-)
+SET_PDEATHSIG = 1  # of Linux's prctl: what a process gets when its parent ends
 # command line -> what it is; a notebook's workers are processes of Python's multiprocessing
 KINDS = [
     (r"multiprocessing\.resource_tracker", "helper"),
@@ -95,15 +94,19 @@ def end_with_parent():
 
     Dask's own watch is a thread of the worker: it waits as long as a call into C keeps Python's lock.
     """
-    import ctypes
     import multiprocessing
 
     parent = multiprocessing.parent_process()
     if sys.platform != "linux" or parent is None or parent.pid != os.getppid():
         return
-    ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent.pid:  # it went meanwhile
         os._exit(1)
+
+
+def signal_at_parents_end(number):
+    """Have Linux send this process a signal when the thread that has started it ends."""
+    ctypes.CDLL(None).prctl(SET_PDEATHSIG, number)
 
 
 def _began(pid):
