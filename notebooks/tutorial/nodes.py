@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tutorial.processes import signal_at_parents_end
 
+_errors = []  # of the calls of within(): see there
 PATIENCE = 60  # seconds to wait for a scheduler's file, and for a process to end
 
 
@@ -131,7 +132,8 @@ def within(seconds, call):
     """Return call(), or raise TimeoutError once `seconds` have passed, and what the call raises before.
 
     The call runs in a thread, and goes on there after the time is over: nothing can end a thread. Restart the workers
-    that it waits for, and it ends with an error that nobody sees.
+    that it waits for, and it ends with an error that nobody sees. Errors are kept, with what their frames hold: cuML's
+    communicator would tell the workers of its end, also those that are gone.
     """
     answer, late = [], threading.Event()
 
@@ -140,6 +142,7 @@ def within(seconds, call):
             found = call(), None
         except BaseException as error:
             found = None, error
+            _errors.append(error)
         if not late.is_set():
             answer.append(found)
 
