@@ -244,6 +244,10 @@ def test_the_package_goes_to_workers_without_it(by_file, monkeypatch, tmp_path):
     )
     device.running_cluster()
     assert not sent  # they have it
+    with monkeypatch.context() as not_installed:  # here neither: it was found beside the notebooks
+        not_installed.setattr(clusters, "PROJECT", "a-name-that-nobody-has-installed")
+        device.running_cluster()
+    assert Path(sent.pop()).name == "tutorial.zip"
     monkeypatch.setattr(clusters, "PROJECT", "dask-ml-of-another-name")
     monkeypatch.setattr(clusters, "_project_version", lambda: "26.10")
     device.running_cluster()

@@ -19,7 +19,7 @@ def _look_after(shell):
     shell.run_line_magic("matplotlib", "inline")
     matplotlib.style.use(STYLE)
     clusters.look_after(shell)
-    measure.keep_imports(shell)
+    measure.look_after(shell)
 
 
 _shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None

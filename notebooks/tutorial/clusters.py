@@ -271,16 +271,20 @@ def _version(name):
 def _bring_package(client):
     """Send this package, as one file, to scheduler and workers where one of them lacks it in this version."""
     here = _project_version()
-    if all(version == here for version in _first_found(client, [PROJECT]).values()):
+    if here and all(version == here for version in _first_found(client, [PROJECT]).values()):
         return
     with tempfile.TemporaryDirectory() as folder:
         package = Path(__file__).parent
-        file = shutil.make_archive(f"{folder}/tutorial-{here}", "zip", package.parent, package.name)
+        name = f"tutorial-{here}" if here else "tutorial"
+        file = shutil.make_archive(f"{folder}/{name}", "zip", package.parent, package.name)
         client.upload_file(file)
 
 
 def _project_version():
-    return metadata.version(PROJECT)
+    """Return the version that is installed, or None where this package was found beside the notebooks."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(PROJECT)
+    return None
 
 
 def _compare_devices(client):

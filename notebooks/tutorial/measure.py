@@ -26,6 +26,8 @@ ENGINES = {
     "pandas": "pandas",
     "sklearn": "scikit-learn",
 }
+_frozen = False  # a timing has left what was alive out of the collections. (Python 3.12 freezes some itself)
+_cell_thaws = False  # who takes it back: the end of the cell, or of the timing
 
 
 def engine(thing):
@@ -61,35 +63,40 @@ def rows_that_fill(share, row_bytes, otherwise):
     return int(share * room / row_bytes) // 1000 * 1000
 
 
-def keep_imports(shell):
-    """After the cell that runs now, leave all there is out of later garbage collections: libraries stay to the end.
+def look_after(shell):
+    """Let what the first timing of a cell leaves out of later collections stay out until the cell ends.
 
-    shell: IPython's InteractiveShell. A library's many thousand objects make each collection last longer than a fit.
+    shell: IPython's InteractiveShell. Libraries have so many objects that a collection of all takes longer than a fit.
     """
-
-    def freeze(result):
-        shell.events.unregister("post_run_cell", freeze)
-        _collect()
-        gc.freeze()
-
-    shell.events.register("post_run_cell", freeze)
+    global _cell_thaws
+    _cell_thaws = True
+    shell.events.register("post_run_cell", lambda result: _thaw())
 
 
 @contextlib.contextmanager
 def settled():
     """Collect garbage, and leave what is alive then out of later collections, so that those between timings are short.
 
-    Of timings within timings, the outermost does so. What the caller has frozen stays frozen.
+    Of timings within timings, the outermost does so. In a notebook the first of each cell does.
     """
+    global _frozen
     _collect()
-    frozen = gc.get_freeze_count()
-    if not frozen:
+    outermost = not _frozen
+    if outermost:
         gc.freeze()
+        _frozen = True
     try:
         yield
     finally:
-        if not frozen:
-            gc.unfreeze()
+        if outermost and not _cell_thaws:
+            _thaw()
+
+
+def _thaw():
+    global _frozen
+    if _frozen:
+        gc.unfreeze()
+        _frozen = False
 
 
 def seconds(call, repeat=1):
