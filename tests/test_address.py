@@ -159,14 +159,16 @@ def by_file(scheduler, monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_FILE", str(scheduler))
 
 
-def test_a_cluster_by_its_file(by_file):
+def test_a_cluster_by_its_file(by_file, scheduler):
     """It answers, and closing it leaves it running."""
     for _ in range(2):
         cluster = device.running_cluster()
         with Client(cluster, set_as_default=False) as client:
             assert client.submit(sum, [1, 2]).result() == 3
+            assert set(clusters._first_found(client, ["nobody-has-it"]).values()) == {None}
         cluster.close()
         assert cluster.status.name == "running"
+    assert "Traceback" not in (scheduler.parent / "log").read_text()  # it is somebody else's, too
 
 
 def test_nccl_meets_where_the_cluster_says(by_file, monkeypatch):

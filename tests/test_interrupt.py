@@ -204,23 +204,31 @@ def test_the_cell_of_the_cluster_runs_twice(book, kernel):
     assert kernel.left() == (ports, [])
 
 
-def passes(text):
-    """Tell, on a worker, whether its log would write such a line."""
-    logger = logging.getLogger("distributed.worker")
-    return bool(logger.filter(logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None)))
+def passes(name, text, error):
+    """Tell, on a worker, whether this log of its would write such a line."""
+    logger, exc_info = logging.getLogger(name), (type(error), error, None) if error else None
+    record = logger.makeRecord(name, logging.ERROR, "", 0, text, (), exc_info)
+    return bool(logger.filter(record))
 
 
 def test_a_worker_does_not_report_that_its_cluster_closes():
-    """A heartbeat that finds the scheduler gone would write a traceback below the Finish cell; other lines stay."""
+    """A heartbeat that finds the scheduler gone, or its own end begun, would write a traceback below the Finish cell.
+
+    Other lines stay.
+    """
+    closed, other = RuntimeError(clusters.CLOSED), RuntimeError("out of memory")
+    quiet = [("distributed.worker", text, None) for text in clusters.CLOSING]
+    quiet += [("distributed.worker", "Unexpected exception during heartbeat. Closing worker.", closed)]
+    quiet += [("tornado.application", "Exception in callback <bound method Worker.heartbeat>", closed)]
+    loud = [("distributed.worker", "Compute Failed", None)]
+    loud += [(name, "Exception in callback", other) for name, *_ in quiet[-2:]]
     with (
         dask.config.set({"distributed.nanny.preload": ["tutorial.clusters"]}),
         LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
-        said = [
-            client.run(passes, text).popitem()[1] for text in (*clusters.CLOSING, "Compute Failed")
-        ]
-    assert said == [False, False, True]
+        said = {line: client.run(passes, *line).popitem()[1] for line in quiet + loud}
+    assert [line for line in said if said[line]] == loud
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ lesson = pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
 deeper = pytest.mark.parametrize("book", DEEPER)
 # the notebooks that keep what DESIGN.md asks of one: the list grows as they are rebuilt
 REBUILT = [*LESSONS, *DEEPER]
-FROM_A_CPU = ["notebooks/deeper/Many_Machines.ipynb"]  # until a GPU has run them; README says so
 MIDDLE = 7  # lines of the code cell in the middle; to come down towards 4
 rebuilt = pytest.mark.parametrize("book", REBUILT)
 
@@ -412,13 +411,6 @@ def test_no_measured_figure_in_prose(book):
 def test_outputs_come_from_a_gpu(book):
     """Committed outputs name their hardware and versions at the end, and the hardware is a GPU."""
     ran_on = "".join(texts(code_cells(read(book))[-1].outputs))
-    if book in FROM_A_CPU:
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        assert ran_on.startswith("Ran on: CPU, ")
-        assert f"*{short_name(book)}* ran without a GPU only, and shows that run" in " ".join(
-            readme.split()
-        )
-        return
     assert re.match(r"Ran on: \d+ x NVIDIA .*, driver [\d.]+, .*cudf [\d.]+", ran_on)
 
 

@@ -28,8 +28,9 @@ from dask.distributed import Client, Nanny, Security, Status
 from distributed.comm import CommClosedError, get_address_host_port
 from distributed.deploy.spec import SpecCluster
 
-# a heartbeat between the end of the scheduler and that of the worker
+# a heartbeat between the end of the scheduler and that of the worker, and one while the worker itself ends
 CLOSING = ("Failed to communicate with scheduler during heartbeat", "Scheduler was unaware of this")
+CLOSED = "ConnectionPool is closed"
 REACH = 10  # seconds for a worker to reach another
 PROJECT = "rapids-dask-tutorial"  # what pip calls this package
 # what to do about certificates that do not fit
@@ -59,7 +60,8 @@ def dask_setup(server):
     """
     if not isinstance(server, Nanny):
         processes.end_with_parent()
-        logging.getLogger("distributed.worker").addFilter(is_no_news)
+        for name in ("distributed.worker", "tornado.application"):
+            logging.getLogger(name).addFilter(is_no_news)
         return
     server.preload = [*server.preload, __name__]
     resource_tracker.ensure_running()  # multiprocessing's helper, deaf by itself, unblocks signals as it starts
@@ -69,7 +71,8 @@ def dask_setup(server):
 
 def is_no_news(record):
     """Tell whether a worker's log should have a record: not if it says what happens whenever a cluster closes."""
-    return not record.getMessage().startswith(CLOSING)
+    error = (record.exc_info or (None, None))[1]
+    return not (record.getMessage().startswith(CLOSING) or str(error) == CLOSED)
 
 
 def is_no_closed_page(record):
@@ -246,18 +249,18 @@ def _packages(name):
 
 def _first_found(client, packages):
     """Return "scheduler", "worker at ADDRESS" -> the version of the first of the packages that it has, or None."""
-    found = {"scheduler": None, **{f"worker at {worker}": None for worker in client.nthreads()}}
-    for package in packages:
-        answers = client.run(metadata.version, package, on_error="return")
-        answers = {f"worker at {worker}": answer for worker, answer in answers.items()}
-        with suppress(metadata.PackageNotFoundError):
-            answers["scheduler"] = client.run_on_scheduler(metadata.version, package)
-        for who, answer in answers.items():
-            if found[who] is None and isinstance(answer, str):
-                found[who] = answer
-        if all(found.values()):
-            break
-    return found
+
+    # inside of this function it travels whole, and it fails nowhere: an error would fill the logs of the cluster
+    def version():
+        for package in packages:
+            with suppress(metadata.PackageNotFoundError):
+                return metadata.version(package)
+
+    answers = client.run(version)
+    return {
+        "scheduler": client.run_on_scheduler(version),
+        **{f"worker at {worker}": answer for worker, answer in answers.items()},
+    }
 
 
 def _version(name):
