@@ -218,8 +218,12 @@ def test_a_worker_does_not_report_that_its_cluster_closes():
     """
     closed, other = RuntimeError(clusters.CLOSED), RuntimeError("out of memory")
     quiet = [("distributed.worker", text, None) for text in clusters.CLOSING]
-    quiet += [("distributed.worker", "Unexpected exception during heartbeat. Closing worker.", closed)]
-    quiet += [("tornado.application", "Exception in callback <bound method Worker.heartbeat>", closed)]
+    quiet += [
+        ("distributed.worker", "Unexpected exception during heartbeat. Closing worker.", closed)
+    ]
+    quiet += [
+        ("tornado.application", "Exception in callback <bound method Worker.heartbeat>", closed)
+    ]
     loud = [("distributed.worker", "Compute Failed", None)]
     loud += [(name, "Exception in callback", other) for name, *_ in quiet[-2:]]
     with (
