@@ -170,6 +170,10 @@ def test_every_sanitizer_rule_is_read():
         ("one 0.12 s, two 13 ms, three 4.5 µs", "oneTIME, twoTIME, threeTIME"),
         ("http://127.0.0.1:8787/status", "http://127.0.0.1:PORT/status"),
         ("<Figure size 450x400 with 1 Axes>", "<Figure>"),
+        (
+            "MemoryError: std::bad_alloc: out\nthe worker answers",
+            "MemoryError: ...\nthe worker answers",
+        ),
         ("5 samples, 120 bytes, 3 steps", "5 samples, 120 bytes, 3 steps"),
     ],
 )
