@@ -57,6 +57,8 @@ def options(inherited):
     found = ["--LabApp.default_url=/lab/tree/work/" + work.HOME]
     found.append("--LabApp.expose_app_in_browser=True")  # for the button below the dashboard's link
     found.append("--log-level=WARN")  # nothing comes after the URL
+    # what Lab and a kernel say to each other is for them: a machine may have other users
+    found.append("--KernelManager.transport_encryption=auto")
     found.append("--ServerApp.terminado_settings=%r" % {"shell_command": shell(inherited)})
     if os.geteuid() == 0:  # in a container
         found.append("--allow-root")

@@ -146,6 +146,14 @@ def test_options_are_passed_on(lab):
     assert lab.base.endswith(f":{lab.port}")
 
 
+def test_lab_and_its_kernels_encrypt_what_they_say(lab):
+    """And so a kernel does not warn below the URL that it is overheard."""
+    kernel = json.loads(lab.get("api/kernels", method="POST", data=b"{}")[1])["id"]
+    [connection] = lab.log.parent.glob(f"kernel-{kernel}.json")
+    assert "curve_secretkey" in json.loads(connection.read_text())
+    lab.get(f"api/kernels/{kernel}", method="DELETE")
+
+
 def test_no_question_about_news(lab):
     """JupyterLab asks while the setting is "none", its own default."""
     schema = json.loads(lab.get(f"lab/api/settings/{NEWS}")[1])["schema"]["properties"]
