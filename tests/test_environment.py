@@ -119,7 +119,7 @@ def elsewhere(tmp_path):
 
 def test_a_path_with_a_space(elsewhere):
     """The entry for an environment that stands already works there, and installs nothing."""
-    tests = ["START_HERE.ipynb", "tests/test_device.py"]
+    tests = ["START_HERE.ipynb", "tests/test_figures.py"]
     command = [
         "make",
         "test-notebooks",

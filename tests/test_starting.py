@@ -1,6 +1,7 @@
 """However a notebook is started, and from whatever folder: the package and the data are found."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -24,24 +25,22 @@ else:
 pytestmark = pytest.mark.setup
 
 
-def opening(book):
-    """Return a notebook of the import cell of `book` and of one that reads a table and prints where it runs."""
-    imports = nbformat.v4.new_code_cell(code_cells(read(book))[0].source)
+def opening(*books):
+    """Return a notebook of the books' import cells and of one that reads a table and prints where it runs."""
+    sources = [code_cells(read(book))[0].source for book in books]
     look = "import os; from tutorial import flights; print(os.getcwd()); print(flights.path('weather'))"
-    return nbformat.v4.new_notebook(cells=[imports, nbformat.v4.new_code_cell(look)])
+    cells = [nbformat.v4.new_code_cell(source) for source in [*sources, look]]
+    return nbformat.v4.new_notebook(cells=cells)
 
 
-@pytest.mark.parametrize("book", [*LESSONS, *DEEPER])
-def test_a_kernel_that_starts_in_another_folder(book, tmp_path):
+def test_a_kernel_that_starts_in_another_folder(tmp_path):
     """As papermill's or VS Code's does: the folder of the shell or of the workspace, not of the notebook."""
-    notebook = opening(book)
+    notebook = opening(*LESSONS, *DEEPER)
     NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = "".join(output.text for output in notebook.cells[1].outputs)  # in one piece or more
-    where, table = said.splitlines()
+    *imports, look = notebook.cells
+    where, table = "".join(texts(look.outputs)).splitlines()
     assert where == str(tmp_path) and table.endswith(os.path.join("data", "weather.parquet"))
-    assert (
-        "CPU" in notebook.cells[0].outputs[0].text or "NVIDIA" in notebook.cells[0].outputs[0].text
-    )
+    assert all(re.match("Device: (CPU|.*NVIDIA)", "".join(texts(cell.outputs))) for cell in imports)
 
 
 LOOK = """
@@ -54,13 +53,12 @@ print(pd.DataFrame({f"a rather long name {n}": [n] for n in range(4)}))
 """
 
 
-@pytest.mark.parametrize("name", ["MPLBACKEND", "COLUMNS", "MATPLOTLIBRC"])
-def test_the_user_s_settings_change_no_output(name, tmp_path):
+def test_the_user_s_settings_change_no_output(tmp_path):
     """A figure is shown, as recorded, and a table is broken where it was."""
     (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\n")
     values = {"MPLBACKEND": "Agg", "COLUMNS": "30", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     outputs = []
-    for environment in ({}, {name: values[name]}):
+    for environment in ({}, values):
         notebook = nbformat.v4.new_notebook()
         for source in (code_cells(read(LESSONS[0]))[0].source, LOOK):
             notebook.cells.append(nbformat.v4.new_code_cell(source))
