@@ -55,6 +55,7 @@ def test_the_fullest_worker(client):
 def test_an_ended_worker_is_replaced(client):
     before = nodes.all_workers(client, 2)
     nodes.end_worker(client, before[0])
+    assert before[0] not in client.nthreads()
     after = nodes.all_workers(client, 2)
     assert before[0] not in after and before[1] in after
 

@@ -95,8 +95,14 @@ def _end_all(running, temporary):
 
 
 def end_worker(client, worker):
-    """End a worker of this machine (its address) as a crash does: at once, and without a word to anybody."""
+    """End a worker of this machine (its address) as a crash does: at once, and without a word to anybody.
+
+    Returns once the scheduler has noticed: what asks all workers would wait half a minute for one that is gone.
+    """
     os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while worker in client.nthreads() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def all_workers(client, n_workers):
@@ -118,7 +124,9 @@ def all_workers(client, n_workers):
         if len(there) == n_workers and all(there) and list(nannies.values()) == [True] * n_workers:
             return sorted(answers)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{n_workers} workers do not answer within {PATIENCE} s.")
+            raise TimeoutError(
+                f"{n_workers} workers do not answer within {PATIENCE} s: client.restart(timeout=60)"
+            )
         time.sleep(0.1)
 
 
