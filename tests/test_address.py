@@ -251,7 +251,10 @@ def test_the_package_goes_to_workers_without_it(by_file, monkeypatch, tmp_path):
         device.running_cluster()
     assert Path(sent.pop()).name == "tutorial.zip"
     monkeypatch.setattr(clusters, "PROJECT", "dask-ml-of-another-name")
-    monkeypatch.setattr(clusters, "_project_version", lambda: "26.10")
+    real = clusters._version
+    monkeypatch.setattr(
+        clusters, "_version", lambda name: "26.10" if name == clusters.PROJECT else real(name)
+    )
     device.running_cluster()
     [file] = sent
     code = "import tutorial.kmeans.gpu as gpu; from importlib import resources; print(gpu.__file__); " \

@@ -264,7 +264,7 @@ def _first_found(client, packages):
 
 
 def _version(name):
-    """Return the version of a library that this process has, under whichever name pip or conda installed it."""
+    """Return the version of a package that this process has, whatever pip or conda calls it, or None."""
     for package in _packages(name):
         with suppress(metadata.PackageNotFoundError):
             return metadata.version(package)
@@ -273,7 +273,7 @@ def _version(name):
 
 def _bring_package(client):
     """Send this package, as one file, to scheduler and workers where one of them lacks it in this version."""
-    here = _project_version()
+    here = _version(PROJECT)  # None where it was found beside the notebooks
     if here and all(version == here for version in _first_found(client, [PROJECT]).values()):
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -281,13 +281,6 @@ def _bring_package(client):
         name = f"tutorial-{here}" if here else "tutorial"
         file = shutil.make_archive(f"{folder}/{name}", "zip", package.parent, package.name)
         client.upload_file(file)
-
-
-def _project_version():
-    """Return the version that is installed, or None where this package was found beside the notebooks."""
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(PROJECT)
-    return None
 
 
 def _compare_devices(client):

@@ -80,9 +80,9 @@ def settled():
     Of timings within timings, the outermost does so. In a notebook the first of each cell does.
     """
     global _frozen
-    _collect()
     outermost = not _frozen
     if outermost:
+        _collect()
         gc.freeze()
         _frozen = True
     try:
