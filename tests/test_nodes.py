@@ -52,6 +52,21 @@ def test_the_fullest_worker(client):
         del kept
 
 
+def test_a_cell_that_starts_workers_runs_again():
+    """end_workers ends those of an earlier run, and the scheduler stays."""
+    here = nodes.Nodes()
+    here.start(SCHEDULER)
+    with Client(scheduler_file=str(here.folder / "s.json"), timeout=60) as client:
+        found = []
+        for _ in range(2):
+            here.end_workers()
+            here.start(WORKER)
+            client.wait_for_workers(1, timeout=60)
+            found.append(nodes.all_workers(client, 1))
+        assert found[0] != found[1]
+    here.close()
+
+
 def test_an_ended_worker_is_replaced(client):
     before = nodes.all_workers(client, 2)
     nodes.end_worker(client, before[0])

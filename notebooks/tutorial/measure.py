@@ -118,10 +118,13 @@ def seconds(call, repeat=1):
     return statistics.median(times)
 
 
-def warm_seconds(call):
-    """Return the median wall-clock seconds of three calls of `call()`, after one to warm up."""
+def warm_seconds(call, repeat=3):
+    """Return the median wall-clock seconds of `repeat` calls of `call()`, after one to warm up.
+
+    Three are enough for calls that take a second. Those that take milliseconds vary more.
+    """
     call()
-    return seconds(call, repeat=3)
+    return seconds(call, repeat)
 
 
 def one_thread_each(most):

@@ -33,7 +33,7 @@ class Nodes:
     def __init__(self):
         self._temporary = tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True)
         self.folder, self._running = Path(self._temporary.name), []
-        self._end = weakref.finalize(self, _end_all, self._running, self._temporary)
+        self._end_all = weakref.finalize(self, _end_all, self._running, self._temporary)
 
     def start(self, command, **environment):
         """Run a command line of Dask in the folder; return once a scheduler file that it writes is there.
@@ -74,24 +74,36 @@ class Nodes:
                 raise TimeoutError(f"No scheduler within {PATIENCE} s: is this machine very busy?")
             time.sleep(0.05)
 
+    def end_workers(self):
+        """End all commands but schedulers, so that a cell that starts workers may run once more."""
+        _end(_but_schedulers(self._running))
+
     def close(self):
         """End all commands, and remove their folder."""
-        self._end()
+        self._end_all()
 
 
 def _end_all(running, temporary):
     """End workers first: one whose scheduler is gone waits a while for it."""
-    schedulers = [process for process in running if "scheduler" in process.args]
-    for each in ([process for process in running if process not in schedulers], schedulers):
-        for process in each:
-            process.terminate()
-        for process in each:
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    _end(_but_schedulers(running))
+    _end(running)
     temporary.cleanup()
+
+
+def _but_schedulers(running):
+    return [process for process in running if "scheduler" not in process.args]
+
+
+def _end(processes):
+    """Ask processes to end, and wait until they have; kill those that do not."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def end_worker(client, worker):
@@ -160,7 +172,7 @@ def within(seconds, call):
     late.set()
     if not answer:
         raise TimeoutError(
-            f"No answer within {seconds:g} s. A worker may have ended, and others wait for it: client.restart()"
+            f"No answer within {seconds:.3g} s. A worker may have ended, and others wait for it: client.restart()"
         )
     [(value, error)] = answer
     if error is not None:

@@ -28,7 +28,7 @@ KNOWN_LATER = {
 
 @step("which-leak", "store the columns that leak in `leaks`.")
 def check_leaks(leaks):
-    """Each of them is measured after the departure. No score tells that: only the question when it is known."""
+    """Each is known at the departure or later. No score tells you that: ask when a column is known."""
     if isinstance(leaks, dict) or not hasattr(leaks, "__iter__"):
         return f"`leaks` is {kind(leaks)}: a list of names is needed."
     names = set(re.findall(r"\w+", leaks)) if isinstance(leaks, str) else {*leaks}

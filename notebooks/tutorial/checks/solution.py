@@ -16,7 +16,7 @@ def fault_of_fit(rows, truth, labels, centroids):
 
 @step("diagnose", "store a fault for each fit: 'start', 'scale' or 'names'.")
 def check_diagnosis(fits, *answers):
-    """Look at the labels by the ARI, at the spread of each feature, and at the centroids. Then fit again, or do not."""
+    """A stuck fit needs another start. Features on different scales need one scale. Other names need nothing."""
     faults = ("start", "scale", "names")
     for (name, (rows, truth, labels, centroids)), answer in zip(fits.items(), answers, strict=True):
         if not isinstance(answer, str) or answer.strip().lower() not in faults:
