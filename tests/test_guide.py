@@ -98,3 +98,22 @@ def test_the_targets_of_make_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`|; )(?:[A-Z_]+=\S+ )*make ([a-z-]+)", text, re.MULTILINE))
     assert named and named <= targets
+
+
+def test_the_claim_is_the_recorded_one():
+    """What the notes quote of notebook 5's claim, and what is left against scikit-learn, stand in its outputs."""
+    claimed = re.search(r'"(\S+) times as fast"', TEXT)[1]
+    left = re.search(r"Against scikit-learn, (\S+) remain", TEXT)[1]
+    [cell] = [
+        cell
+        for cell in read("notebooks/05-Challenge_Solution.ipynb").cells
+        if cell.id == "claim-repaired"
+    ]
+    shown = dict(
+        re.findall(
+            r">([a-z ]+)</div></td>(?:\s*<td>[^<]+</td>){2}\s*<td>([^<]+)</td>",
+            cell.outputs[0].data["text/html"],
+        )
+    )
+    assert claimed == shown["as claimed"]
+    assert float(left) == pytest.approx(float(shown["the opponent"]), abs=0.05)
