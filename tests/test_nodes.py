@@ -73,6 +73,8 @@ def test_an_ended_worker_is_replaced(client):
     assert before[0] not in client.nthreads()
     after = nodes.all_workers(client, 2)
     assert before[0] not in after and before[1] in after
+    nodes.end_worker(client, before[0])  # a cell that was interrupted runs again
+    assert nodes.all_workers(client, 2) == after
 
 
 def test_a_worker_killed_during_an_svd(client):

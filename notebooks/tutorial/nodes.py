@@ -109,8 +109,11 @@ def _end(processes):
 def end_worker(client, worker):
     """End a worker of this machine (its address) as a crash does: at once, and without a word to anybody.
 
-    Returns once the scheduler has noticed: what asks all workers would wait half a minute for one that is gone.
+    Returns once the scheduler has noticed: what asks all workers would wait half a minute for one that is gone. Of one
+    that has ended before, nothing is asked: a cell that was interrupted may run again.
     """
+    if worker not in client.nthreads():
+        return
     os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE
     while worker in client.nthreads() and time.monotonic() < deadline:
