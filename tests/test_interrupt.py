@@ -113,6 +113,22 @@ def run():
 
 seconds(run)
 """
+# the cell that closes, on a machine so busy that its first attempt takes a minute
+SLOW_FINISH = """
+import asyncio
+correct = cluster._correct_state
+
+
+async def slow():
+    cluster._correct_state = correct
+    print("it closes", flush=True)
+    await asyncio.sleep(60)
+
+
+cluster._correct_state = slow
+client.close()
+cluster.close()
+"""
 # garbage that interrupts the kernel when it is collected, as if the key was pressed then
 GARBAGE = """
 import gc, os, signal
@@ -165,6 +181,18 @@ def test_an_interrupted_start_of_a_cluster_leaves_nothing(kernel):
     assert kernel.end(starting) == "KeyboardInterrupt"
     kernel.run(START)
     kernel.run(FINISH)
+    assert kernel.left() == (ports, [])
+
+
+def test_an_interrupted_cell_that_closes_runs_again(kernel):
+    """By itself Dask would wait for ever: it still takes the first attempt for closing."""
+    ports, _ = kernel.left()
+    kernel.run(START)
+    closing = kernel.start(SLOW_FINISH, says="it closes")
+    kernel.interrupt()
+    assert kernel.end(closing) == "KeyboardInterrupt"
+    kernel.run(FINISH)
+    kernel.run("assert cluster.status.name == 'closed'")
     assert kernel.left() == (ports, [])
 
 

@@ -305,7 +305,7 @@ class _Closer:
 
     Lost is a cluster that a variable held before the cell and none holds now, and one that a failed or interrupted cell
     has begun to start without giving it to a variable. A variable holds a cluster itself, or through an open client.
-    Clusters held elsewhere, in a list, say, are left alone.
+    Clusters held elsewhere, in a list, say, are left alone. One whose close() was interrupted is closed to the end.
     """
 
     def __init__(self, variables):
@@ -318,6 +318,11 @@ class _Closer:
         lost = before - self.held
         if result is None or not result.success:
             lost |= started - self.held
+            for cluster in _half_closed():
+                cluster.status = (
+                    Status.running
+                )  # or close() would wait for ever for the interrupted one
+                _close(cluster)
         for cluster in lost & _open_clusters():
             _close(cluster)
         self.known = _open_clusters()
@@ -337,6 +342,11 @@ class _Closer:
 def _open_clusters():
     """Return the clusters of this process that are not closed."""
     return {cluster for cluster in SpecCluster._instances if cluster.status in OPEN}
+
+
+def _half_closed():
+    """Return the clusters of this process that were closing as a cell ended; none closes without a cell."""
+    return {cluster for cluster in SpecCluster._instances if cluster.status == Status.closing}
 
 
 def _close(cluster):
