@@ -8,6 +8,7 @@ run would keep its workers, its ports and its memory until the kernel ends.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
@@ -47,6 +48,7 @@ def look_after(shell):
         os.environ[processes.MARK] = processes.mark()
     dask.config.set({"distributed.nanny.preload": [__name__]})
     logging.getLogger("tornado.application").addFilter(is_no_closed_page)
+    SpecCluster._close = _to_the_end(SpecCluster._close)
     shell.events.register("post_run_cell", _Closer(shell.user_ns))
 
 
@@ -305,7 +307,7 @@ class _Closer:
 
     Lost is a cluster that a variable held before the cell and none holds now, and one that a failed or interrupted cell
     has begun to start without giving it to a variable. A variable holds a cluster itself, or through an open client.
-    Clusters held elsewhere, in a list, say, are left alone. One whose close() was interrupted is closed to the end.
+    Clusters held elsewhere, in a list, say, are left alone.
     """
 
     def __init__(self, variables):
@@ -318,11 +320,6 @@ class _Closer:
         lost = before - self.held
         if result is None or not result.success:
             lost |= started - self.held
-            for cluster in _half_closed():
-                cluster.status = (
-                    Status.running
-                )  # or close() would wait for ever for the interrupted one
-                _close(cluster)
         for cluster in lost & _open_clusters():
             _close(cluster)
         self.known = _open_clusters()
@@ -344,9 +341,18 @@ def _open_clusters():
     return {cluster for cluster in SpecCluster._instances if cluster.status in OPEN}
 
 
-def _half_closed():
-    """Return the clusters of this process that were closing as a cell ended; none closes without a cell."""
-    return {cluster for cluster in SpecCluster._instances if cluster.status == Status.closing}
+def _to_the_end(close):
+    """Return SpecCluster._close such that an interrupt ends the wait for it, and the closing goes on.
+
+    Dask would cancel it half-way, and the next close() would wait for it for ever.
+    """
+
+    @functools.wraps(close)
+    async def closes(cluster):
+        cluster._closing = asyncio.ensure_future(close(cluster))  # the loop alone would forget it
+        await asyncio.shield(cluster._closing)
+
+    return closes
 
 
 def _close(cluster):
